@@ -2,7 +2,7 @@
 
 An event is one Parquet file of one row under `ledger/events/YYYY-MM-DD/`, in place whole or not at
 all. Events carry their own id, so merging them (`compact`) may be interrupted anywhere: an event seen
-twice counts once. `tasks.lineage` turns them into `lineage.duckdb`.
+twice counts once. `rebuild` turns them and the manifests into `lineage.duckdb` (see `tasks.lineage`).
 
 No personal data: an event holds names, counts, hashes, keys and settings, never page text and never
 a value found in a page. Keys that would carry text are refused.
@@ -23,9 +23,13 @@ Kinds, their subjects and what the payload may say (all of it optional, other ke
     failure      what failed  stage, reason (a code), attempts, input
 """
 
+import hashlib
 import json
 import math
+import posixpath
 import uuid
+from collections import defaultdict
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import pyarrow as pa
@@ -45,6 +49,7 @@ KINDS = frozenset({
     "run", "shard", "artifact", "publication", "training", "step", "checkpoint", "evaluation", "failure",
 })
 FOLDER = "ledger/events"
+LOOSE = 64                                      # files of one day that are worth merging
 
 # Keys under which page text would travel. Settings and parameters are the user's own words and may use them.
 TEXT_KEYS = frozenset({"text", "html", "body", "snippet", "match", "matched"})
@@ -85,3 +90,72 @@ def _parquet(events: pa.Table) -> bytes:
     sink = pa.BufferOutputStream()
     pq.write_table(events, sink, compression="zstd", write_page_checksum=True, use_dictionary=False)
     return sink.getvalue().to_pybytes()
+
+
+def events(root: Root) -> tuple[list[dict], list[str]]:
+    """Every event once, oldest first, and the paths of files that cannot be read.
+
+    An event is a dict with the columns of EVENTS, its payload parsed. Works while others record and compact: a
+    file that vanishes was merged into one that the next listing shows.
+    """
+    tables, broken, listed = {}, set(), None
+    while listed != (listed := _merged(paths := root.list(FOLDER))):
+        for path in paths:
+            if path not in tables and path not in broken:
+                try:
+                    tables[path] = _read(root, path)
+                except FileNotFoundError:
+                    continue
+                except (OSError, pa.ArrowException):
+                    broken.add(path)
+    found = {row["event_id"]: row for path in sorted(tables) for row in tables[path].to_pylist()}
+    for row in found.values():
+        row["payload"] = json.loads(row["payload"])
+    return sorted(found.values(), key=lambda row: (row["at"], row["event_id"])), sorted(broken)
+
+
+def _merged(paths: Sequence[str]) -> list[str]:
+    return [path for path in paths if posixpath.basename(path).startswith("merged-")]
+
+
+def _read(root: Root, path: str) -> pa.Table:
+    # not Root.read_table: its dataset machinery costs more than a file of one row
+    file = pq.ParquetFile(pa.BufferReader(root.read_bytes(path)), page_checksum_verification=True)
+    return file.read(use_threads=False).select(EVENTS.names).cast(EVENTS)
+
+
+def compact(root: Root, loose: int = LOOSE) -> int:
+    """Merges the events of every day that has `loose` files or more into one file; returns how many files went.
+
+    The merged file is in place before the first of its sources is removed, and ids tell doubles, so being killed
+    anywhere, or running twice at once, neither loses an event nor counts one twice. A file that cannot be read stays.
+    """
+    days, removed = defaultdict(list), 0
+    for path in root.list(FOLDER):
+        days[posixpath.dirname(path)].append(path)
+    for day, paths in sorted(days.items()):
+        if len(paths) < loose:
+            continue
+        sources = {}
+        for path in paths:
+            try:
+                sources[path] = _read(root, path)
+            except (OSError, pa.ArrowException):
+                continue  # merged by another process, or damaged: not ours to remove
+        rows = {row["event_id"]: row for table in sources.values() for row in table.to_pylist()}
+        rows = sorted(rows.values(), key=lambda row: (row["at"], row["event_id"]))
+        name = hashlib.sha256("".join(row["event_id"] for row in rows).encode()).hexdigest()[:32]
+        target = f"{day}/merged-{name}.parquet"
+        root.write_bytes(target, _parquet(pa.Table.from_pylist(rows, EVENTS)))
+        for path in sources:
+            if path != target:
+                root.remove(path)
+                removed += 1
+    return removed
+
+
+def rebuild(root: Root) -> str:
+    """Builds `lineage.duckdb` anew from the events and the manifests, puts it in place, and returns its path or URI."""
+    from tasks import lineage  # which reads events through this module
+
+    return lineage.rebuild(root)
