@@ -5,21 +5,19 @@ the same process interrupts. So the work runs in child processes, each says whic
 (`attempt`), and the parent kills one that stays too long or grows too large, puts a fresh one in
 its place, and reports the item, so that the next attempt at the shard leaves it out.
 
-The children are plain `python -m tasks.pool`, not multiprocessing's: nothing of the parent's main
-module is imported again, and they may be started from anywhere (a Dask or Ray worker too).
+The children (`tasks.pool_child`) are plain Python processes, not multiprocessing's: nothing of the
+parent's main module is imported again, and they may be started from anywhere (a Dask or Ray worker too).
 """
 
 import atexit
 import mmap
 import os
 import pickle
-import struct
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -30,9 +28,8 @@ from typing import Any
 import psutil
 
 from tasks.errors import UserError
+from tasks.pool_child import BEAT, NO_ITEM
 
-NO_ITEM = -1
-_BEAT = struct.Struct("<qq")  # the item a child is at, and when it began (ns; the monotonic clock is one for all)
 _POLL_SECONDS = 0.25
 
 
@@ -52,7 +49,7 @@ class Outcome:
     index: int
     value: Any = None
     error: BaseException | None = None
-    killed: str | None = None       # timeout | memory | crash
+    killed: str | None = None  # timeout | memory | crash
     item: int = NO_ITEM
 
 
@@ -69,7 +66,7 @@ class _Child:
     started: float = field(default=0.0)
 
     def item(self) -> tuple[int, int]:
-        return _BEAT.unpack(self.beat[:_BEAT.size])
+        return BEAT.unpack(self.beat[: BEAT.size])
 
 
 class Pool:
@@ -100,7 +97,7 @@ class Pool:
                     while waiting and idle:
                         child, (index, job) = idle.pop(), waiting.popleft()
                         child.job, child.started = index, time.monotonic()
-                        child.beat[:_BEAT.size] = _BEAT.pack(NO_ITEM, 0)
+                        child.beat[: BEAT.size] = BEAT.pack(NO_ITEM, 0)
                         try:
                             child.pipe.send_bytes(pickle.dumps((function, job), protocol=5))
                         except OSError:  # it died while idle
@@ -120,12 +117,14 @@ class Pool:
     def _collect(self, child: _Child) -> Outcome:
         index, (item, _) = child.job, child.item()
         try:
-            ok, value = pickle.loads(child.pipe.recv_bytes())
+            kind, value = pickle.loads(child.pipe.recv_bytes())
         except (EOFError, OSError):
             self._replace(child)
             return Outcome(index, killed="crash", item=item)
         child.job = None
-        return Outcome(index, value=value) if ok else Outcome(index, error=value, item=item)
+        if kind == "value":
+            return Outcome(index, value=value)
+        return Outcome(index, error=UserError(value) if kind == "user" else ShardError(value), item=item)
 
     def _overrun(self, child: _Child, limits: Limits) -> Outcome | None:
         now, (item, since) = time.monotonic(), child.item()
@@ -184,9 +183,20 @@ def _spawn(modules: Sequence[str] = ()) -> _Child:
         # The parent's import path, so that a function it can name is one the child can import.
         path = os.pathsep.join(dict.fromkeys([str(Path(__file__).parent.parent), *filter(None, sys.path)]))
         process = subprocess.Popen(
-            [sys.executable, "-m", "tasks.pool", str(theirs.fileno()), str(file.fileno()), str(os.getpid()), *modules],
-            pass_fds=(theirs.fileno(), file.fileno()), stdin=subprocess.DEVNULL, start_new_session=True,
-            env=os.environ | single | {"PYTHONPATH": path})
+            [
+                sys.executable,
+                "-c",
+                "from tasks.pool_child import main; main()",
+                str(theirs.fileno()),
+                str(file.fileno()),
+                str(os.getpid()),
+                *modules,
+            ],
+            pass_fds=(theirs.fileno(), file.fileno()),
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            env=os.environ | single | {"PYTHONPATH": path},
+        )
     theirs.close()
     return _Child(process, ours, beat)
 
@@ -203,76 +213,3 @@ def _resident(pid: int) -> int:
         return psutil.Process(pid).memory_info().rss
     except psutil.Error:
         return 0
-
-
-# In the child
-
-_beat: mmap.mmap | None = None
-_poisoned: dict[int, str] = {}
-
-
-def attempt(item: int) -> str | None:
-    """Says that the work on `item` of the current shard begins, before anything dangerous is done with it.
-
-    Returns None, or why (timeout, crash, memory) an earlier attempt at this shard was killed in this
-    very item: then leave it out and record that as its fate. Outside a pool it returns None.
-    """
-    if _beat is not None:
-        _beat[:_BEAT.size] = _BEAT.pack(item, time.monotonic_ns())
-    return _poisoned.get(item)
-
-
-def set_poisoned(items: dict[int, str]) -> None:
-    """The items of the shard about to be worked on that earlier attempts died in."""
-    _poisoned.clear()
-    _poisoned.update(items)
-
-
-def _without_data(error: BaseException) -> str:
-    """Where an error arose, without its message: that may quote the page it arose on."""
-    frames = traceback.extract_tb(error.__traceback__)[-4:]
-    where = " < ".join(f"{Path(f.filename).name}:{f.lineno} {f.name}" for f in reversed(frames))
-    return f"{type(error).__name__} at {where}"
-
-
-def _leave_with(parent: int) -> None:
-    while os.getppid() == parent:  # a parent that was killed cannot say goodbye
-        time.sleep(1)
-    os._exit(1)
-
-
-def _work(pipe: Connection) -> None:
-    while True:
-        try:
-            message = pipe.recv_bytes()
-        except (EOFError, OSError):
-            return
-        try:
-            function, job = pickle.loads(message)
-            answer = pickle.dumps((True, function(*job)), protocol=5)
-        except UserError as error:
-            answer = pickle.dumps((False, UserError(str(error))))
-        except BaseException as error:
-            answer = pickle.dumps((False, ShardError(_without_data(error))))
-        _beat[:_BEAT.size] = _BEAT.pack(NO_ITEM, 0)
-        pipe.send_bytes(answer)
-
-
-def _main(pipe_fd: int, beat_fd: int, parent: int, modules: list[str]) -> None:
-    import importlib
-
-    # `python -m` runs this file as __main__; stages import it as tasks.pool, and must find the same state.
-    module = sys.modules["tasks.pool"] = sys.modules["__main__"]
-    module._beat = mmap.mmap(beat_fd, mmap.PAGESIZE)
-    threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
-    import pyarrow as pa
-
-    pa.set_cpu_count(1)
-    pa.set_io_thread_count(1)
-    for name in modules:
-        importlib.import_module(name)
-    _work(Connection(pipe_fd))
-
-
-if __name__ == "__main__":
-    _main(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4:])

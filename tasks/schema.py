@@ -13,64 +13,72 @@ import pyarrow as pa
 
 UUID = pa.uuid()
 
-DOCUMENTS = pa.schema([
-    ("doc_id", UUID),
-    ("content_id", UUID),                       # hash of the text with white space collapsed, casefolded
-    ("url", pa.string()),
-    ("domain", pa.string()),                    # host name, lower case, without port
-    ("snapshot", pa.string()),
-    ("source", pa.string()),                    # the name that the mixture weighs
-    ("warc_file", pa.string()),
-    ("warc_offset", pa.int64()),                # of the record (its gzip member) in the file, bytes
-    ("warc_length", pa.int64()),                # bytes it takes there, compressed
-    ("fetched_at", pa.timestamp("us", tz="UTC")),
-    ("charset", pa.string()),
-    ("title", pa.string()),
-    ("rights", pa.list_(pa.string())),          # opt-outs and licences found: noai, tdm-reservation, cc-by-4.0 ...
-    ("html_bytes", pa.int64()),                 # of the decoded body
-    ("text", pa.string()),
-])
+DOCUMENTS = pa.schema(
+    [
+        ("doc_id", UUID),
+        ("content_id", UUID),  # hash of the text with white space collapsed, casefolded
+        ("url", pa.string()),
+        ("domain", pa.string()),  # host name, lower case, without port
+        ("snapshot", pa.string()),
+        ("source", pa.string()),  # the name that the mixture weighs
+        ("warc_file", pa.string()),
+        ("warc_offset", pa.int64()),  # of the record (its gzip member) in the file, bytes
+        ("warc_length", pa.int64()),  # bytes it takes there, compressed
+        ("fetched_at", pa.timestamp("us", tz="UTC")),
+        ("charset", pa.string()),
+        ("title", pa.string()),
+        ("rights", pa.list_(pa.string())),  # opt-outs and licences found: noai, tdm-reservation, cc-by-4.0 ...
+        ("html_bytes", pa.int64()),  # of the decoded body
+        ("text", pa.string()),
+    ]
+)
 
 # One row for each input record that a stage dropped; publishing adds a row for each that was kept.
-FATES = pa.schema([
-    ("doc_id", UUID),
-    ("url", pa.string()),
-    ("domain", pa.string()),
-    ("snapshot", pa.string()),
-    ("source", pa.string()),
-    ("warc_file", pa.string()),
-    ("warc_offset", pa.int64()),
-    ("outcome", pa.string()),                   # kept | dropped
-    ("stage", pa.string()),
-    ("rule", pa.string()),
-    ("value", pa.float64()),                    # what decided
-    ("threshold", pa.float64()),                # against what
-    ("detail", pa.string()),                    # a closed vocabulary (media type, exception class); never page text
-    ("duplicate_of", UUID),
-    ("similarity", pa.float64()),
-    ("failed", pa.list_(pa.struct([("rule", pa.string()), ("value", pa.float64()), ("threshold", pa.float64())]))),
-])
+FATES = pa.schema(
+    [
+        ("doc_id", UUID),
+        ("url", pa.string()),
+        ("domain", pa.string()),
+        ("snapshot", pa.string()),
+        ("source", pa.string()),
+        ("warc_file", pa.string()),
+        ("warc_offset", pa.int64()),
+        ("outcome", pa.string()),  # kept | dropped
+        ("stage", pa.string()),
+        ("rule", pa.string()),
+        ("value", pa.float64()),  # what decided
+        ("threshold", pa.float64()),  # against what
+        ("detail", pa.string()),  # a closed vocabulary (media type, exception class); never page text
+        ("duplicate_of", UUID),
+        ("similarity", pa.float64()),
+        ("failed", pa.list_(pa.struct([("rule", pa.string()), ("value", pa.float64()), ("threshold", pa.float64())]))),
+    ]
+)
 
 # The rows of a documents shard that are still in: `row` is the index there, `doc_id` proves it.
 KEPT = pa.schema([("doc_id", UUID), ("row", pa.int32())])
 
-SPANS = pa.schema([
-    ("doc_id", UUID),
-    ("row", pa.int32()),
-    ("spans", pa.list_(pa.struct([("type", pa.string()), ("offset", pa.int32()), ("length", pa.int32())]))),
-])  # offsets and lengths in Unicode code points of `text`
+SPANS = pa.schema(
+    [
+        ("doc_id", UUID),
+        ("row", pa.int32()),
+        ("spans", pa.list_(pa.struct([("type", pa.string()), ("offset", pa.int32()), ("length", pa.int32())]))),
+    ]
+)  # offsets and lengths in Unicode code points of `text`
 
 # What training reads. `tokens` ends with the end-of-text token; n_bytes is the UTF-8 size of the text tokenized.
-TOKENS = pa.schema([
-    ("doc_id", UUID),
-    ("source", pa.string()),
-    ("domain", pa.string()),
-    ("language", pa.string()),
-    ("repeat", pa.int16()),                     # 0 at first, 1 in the second epoch of a small source ...
-    ("n_bytes", pa.int32()),
-    ("n_tokens", pa.int32()),
-    ("tokens", pa.list_(pa.uint16())),          # or list<uint32> where the vocabulary needs it
-])
+TOKENS = pa.schema(
+    [
+        ("doc_id", UUID),
+        ("source", pa.string()),
+        ("domain", pa.string()),
+        ("language", pa.string()),
+        ("repeat", pa.int16()),  # 0 at first, 1 in the second epoch of a small source ...
+        ("n_bytes", pa.int32()),
+        ("n_tokens", pa.int32()),
+        ("tokens", pa.list_(pa.uint16())),  # or list<uint32> where the vocabulary needs it
+    ]
+)
 
 
 def doc_id(source_uri: str, offset: int) -> bytes:
@@ -102,7 +110,7 @@ def id_words(column) -> np.ndarray:
     if len(storage) == 0:
         return np.empty((0, 2), dtype=">u8")
     buffer = np.frombuffer(storage.buffers()[1], dtype=">u8")
-    return buffer.reshape(-1, 2)[storage.offset:storage.offset + len(storage)]
+    return buffer.reshape(-1, 2)[storage.offset : storage.offset + len(storage)]
 
 
 def take(shard: pa.Table, kept: pa.Table) -> pa.Table:
@@ -121,8 +129,19 @@ def all_rows(shard: pa.Table) -> pa.Table:
     return pa.table({"doc_id": shard["doc_id"], "row": pa.array(np.arange(len(shard), dtype=np.int32))}, schema=KEPT)
 
 
-def fates(documents: pa.Table, rows, stage: str, rule, *, value=None, threshold=None, detail=None,
-          duplicate_of=None, similarity=None, failed=None) -> pa.Table:
+def fates(
+    documents: pa.Table,
+    rows,
+    stage: str,
+    rule,
+    *,
+    value=None,
+    threshold=None,
+    detail=None,
+    duplicate_of=None,
+    similarity=None,
+    failed=None,
+) -> pa.Table:
     """Fates of the dropped `rows` (indices) of `documents`.
 
     `rule` and the keyword arguments are a scalar for all rows, or one value a row. `documents` needs
@@ -141,9 +160,12 @@ def fates(documents: pa.Table, rows, stage: str, rule, *, value=None, threshold=
         return pa.array(values, kind)
 
     columns |= {
-        "outcome": column("dropped", pa.string()), "stage": column(stage, pa.string()),
-        "rule": column(rule, pa.string()), "value": column(value, pa.float64()),
-        "threshold": column(threshold, pa.float64()), "detail": column(detail, pa.string()),
+        "outcome": column("dropped", pa.string()),
+        "stage": column(stage, pa.string()),
+        "rule": column(rule, pa.string()),
+        "value": column(value, pa.float64()),
+        "threshold": column(threshold, pa.float64()),
+        "detail": column(detail, pa.string()),
         "duplicate_of": id_array(duplicate_of if duplicate_of is not None else [None] * n),
         "similarity": column(similarity, pa.float64()),
         "failed": column(failed, FATES.field("failed").type),

@@ -33,7 +33,8 @@ from pydantic import BaseModel
 
 from tasks import ledger
 from tasks.errors import UserError
-from tasks.pool import Limits, ShardError, attempt, set_poisoned, shared_pool
+from tasks.pool import Limits, ShardError, shared_pool
+from tasks.pool_child import attempt, set_poisoned
 from tasks.schema import FATES, id_words
 from tasks.storage import Root
 
@@ -43,9 +44,9 @@ Engine = Literal["local", "dask", "ray"]
 
 log = logging.getLogger("gristmill.stage")
 
-MAX_GROUPS = 100             # task runs a stage: Prefect's database grows 20 to 25 KB with each
-MAX_SHARD_ATTEMPTS = 3       # for a shard that dies with no item to blame
-MAX_POISONED_ITEMS = 1000    # a shard with more killer pages than this is not worth its processes
+MAX_GROUPS = 100  # task runs a stage: Prefect's database grows 20 to 25 KB with each
+MAX_SHARD_ATTEMPTS = 3  # for a shard that dies with no item to blame
+MAX_POISONED_ITEMS = 1000  # a shard with more killer pages than this is not worth its processes
 
 
 @dataclass(frozen=True)
@@ -110,9 +111,17 @@ class Stage:
         resources: settings -> URIs of the files that decide the output beside the inputs.
     """
 
-    def __init__(self, name: str, *, version: int, settings: type[BaseModel], needs: Mapping[str, Sequence[str]],
-                 makes: pa.Schema | Callable[[BaseModel], pa.Schema] | None, conserves: str | None = None,
-                 resources: Callable[[BaseModel], Sequence[str]] = lambda settings: ()):
+    def __init__(
+        self,
+        name: str,
+        *,
+        version: int,
+        settings: type[BaseModel],
+        needs: Mapping[str, Sequence[str]],
+        makes: pa.Schema | Callable[[BaseModel], pa.Schema] | None,
+        conserves: str | None = None,
+        resources: Callable[[BaseModel], Sequence[str]] = lambda settings: (),
+    ):
         self.name, self.version, self.settings, self.needs, self.makes = name, version, settings, needs, makes
         self.conserves, self.resources = conserves, resources
 
@@ -132,18 +141,31 @@ class Stage:
         from prefect import task  # a second of import that the pool's children, who load stages too, do without
         from prefect.cache_policies import NO_CACHE
 
-        return task(_run_group, name=self.name, persist_result=False, cache_policy=NO_CACHE, log_prints=False,
-                    retries=1, retry_delay_seconds=5, retry_condition_fn=_worth_retrying)
+        return task(
+            _run_group,
+            name=self.name,
+            persist_result=False,
+            cache_policy=NO_CACHE,
+            log_prints=False,
+            retries=1,
+            retry_delay_seconds=5,
+            retry_condition_fn=_worth_retrying,
+        )
 
     def key(self, settings: BaseModel, unit: Unit) -> str:
         """The content key of a unit, 32 hex digits."""
+
         def digests(value):
             return value.sha256 if isinstance(value, Artifact) else [a.sha256 for a in value]
 
-        parts = {"stage": self.name, "version": self.version, "settings": settings.model_dump(mode="json"),
-                 "inputs": {name: digests(value) for name, value in unit.inputs.items()},
-                 "identity": unit.params if unit.identity is None else unit.identity,
-                 "resources": [resource_digest(uri) for uri in self.resources(settings)]}
+        parts = {
+            "stage": self.name,
+            "version": self.version,
+            "settings": settings.model_dump(mode="json"),
+            "inputs": {name: digests(value) for name, value in unit.inputs.items()},
+            "identity": unit.params if unit.identity is None else unit.identity,
+            "resources": [resource_digest(uri) for uri in self.resources(settings)],
+        }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
     def folder(self, key: str) -> str:
@@ -162,10 +184,10 @@ class Build:
     run_id: str
     workers: int = 2
     limits: Limits = Limits()
-    runner: Any = None                      # a Prefect task runner for Dask or Ray; None: this process
-    progress: Callable[[str, int, int], None] | None = None     # (stage, units done, units in all)
-    ran: dict[str, int] = field(default_factory=dict)           # units run by stage, the skipped ones left out
-    work_seconds: float = 0.0               # inside stage functions, summed over processes
+    runner: Any = None  # a Prefect task runner for Dask or Ray; None: this process
+    progress: Callable[[str, int, int], None] | None = None  # (stage, units done, units in all)
+    ran: dict[str, int] = field(default_factory=dict)  # units run by stage, the skipped ones left out
+    work_seconds: float = 0.0  # inside stage functions, summed over processes
 
 
 @lru_cache(maxsize=4096)
@@ -175,8 +197,10 @@ def resource_digest(uri: str) -> str:
         with fsspec.open(uri, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {uri}, which the settings name ({type(error).__name__}); "
-                        f"check the path, or take it out of the settings") from None
+        raise UserError(
+            f"cannot read {uri}, which the settings name ({type(error).__name__}); "
+            f"check the path, or take it out of the settings"
+        ) from None
 
 
 def run_stage(stage: Stage, units: Sequence[Unit], settings: BaseModel, build: Build) -> list[Done]:
@@ -185,8 +209,11 @@ def run_stage(stage: Stage, units: Sequence[Unit], settings: BaseModel, build: B
     Raises UserError for what the user can mend, ShardError when a shard fails for a reason of the code's own.
     """
     keys = [stage.key(settings, unit) for unit in units]
-    todo = {key: unit for key, unit in zip(keys, units, strict=True)
-            if not build.root.exists(f"{stage.folder(key)}/done.json")}
+    todo = {
+        key: unit
+        for key, unit in zip(keys, units, strict=True)
+        if not build.root.exists(f"{stage.folder(key)}/done.json")
+    }
     skipped = len(units) - len(todo)
     log.info("%s: %d units to do, %d done before", stage.name, len(todo), skipped)
     if build.progress:
@@ -196,20 +223,24 @@ def run_stage(stage: Stage, units: Sequence[Unit], settings: BaseModel, build: B
         from prefect.utilities.annotations import quote  # Prefect would walk through every unit in search of futures
 
         work = sorted(todo.items(), key=lambda entry: -entry[1].size)  # the longest first: none is left at the end
-        common = dict(settings=settings, home=build.root.uri, workers=build.workers, limits=build.limits,
-                      run_id=build.run_id)
+        common = dict(
+            settings=settings, home=build.root.uri, workers=build.workers, limits=build.limits, run_id=build.run_id
+        )
         if build.runner is None:
             size = max(64, -(-len(work) // MAX_GROUPS))
             for start in range(0, len(work), size):
+
                 def count(done: int, before=skipped + start):
                     if build.progress:
                         build.progress(stage.name, before + done, len(units))
 
-                stage.task(quote(stage), quote(work[start:start + size]), progress=quote(count), **common)
+                stage.task(quote(stage), quote(work[start : start + size]), progress=quote(count), **common)
         else:
             groups = max(1, min(len(work), MAX_GROUPS, 4 * build.workers))
-            futures = [build.runner.submit(stage.task, dict(stage=quote(stage), work=quote(work[i::groups]), **common))
-                       for i in range(groups)]
+            futures = [
+                build.runner.submit(stage.task, dict(stage=quote(stage), work=quote(work[i::groups]), **common))
+                for i in range(groups)
+            ]
             for number, future in enumerate(futures, 1):
                 future.result()
                 if build.progress:
@@ -222,8 +253,15 @@ def run_stage(stage: Stage, units: Sequence[Unit], settings: BaseModel, build: B
 def _read_done(root: Root, stage: Stage, key: str) -> Done:
     record = root.read_json(f"{stage.folder(key)}/done.json")
     fates = Artifact(**record["fates"]) if record["fates"] else None
-    return Done(key, Artifact(**record["table"]), fates, record["rows_in"], record["rules"], record["seconds"],
-                record["cpu_seconds"])
+    return Done(
+        key,
+        Artifact(**record["table"]),
+        fates,
+        record["rows_in"],
+        record["rules"],
+        record["seconds"],
+        record["cpu_seconds"],
+    )
 
 
 def _worth_retrying(task, task_run, state) -> bool:
@@ -236,8 +274,16 @@ def _worth_retrying(task, task_run, state) -> bool:
     return False
 
 
-def _run_group(stage: Stage, work: Sequence[tuple[str, Unit]], settings: BaseModel, home: str, workers: int,
-               limits: Limits, run_id: str, progress: Callable[[int], None] | None = None) -> None:
+def _run_group(
+    stage: Stage,
+    work: Sequence[tuple[str, Unit]],
+    settings: BaseModel,
+    home: str,
+    workers: int,
+    limits: Limits,
+    run_id: str,
+    progress: Callable[[int], None] | None = None,
+) -> None:
     """Runs the units of a group on this process's pool; a shard whose process is killed is tried again without the
     item that killed it."""
     root, pool = Root(home), shared_pool(workers)
@@ -252,18 +298,27 @@ def _run_group(stage: Stage, work: Sequence[tuple[str, Unit]], settings: BaseMod
                 key, unit = waiting[outcome.index]
                 if outcome.error is not None:
                     if isinstance(outcome.error, ShardError):
-                        raise ShardError(f"{stage.name} failed on shard {key}: {outcome.error}; the input is "
-                                         f"{json.dumps(unit.identity or {}, sort_keys=True, default=str)[:300]}")
+                        raise ShardError(
+                            f"{stage.name} failed on shard {key}: {outcome.error}; the input is "
+                            f"{json.dumps(unit.identity or {}, sort_keys=True, default=str)[:300]}"
+                        )
                     raise outcome.error
                 if outcome.killed:
                     attempts[key] += 1
-                    log.warning("%s: a process was ended (%s) on shard %s at item %s; the shard is tried again",
-                                stage.name, outcome.killed, key, outcome.item)
+                    log.warning(
+                        "%s: a process was ended (%s) on shard %s at item %s; the shard is tried again",
+                        stage.name,
+                        outcome.killed,
+                        key,
+                        outcome.item,
+                    )
                     if outcome.item >= 0 and len(poisoned[key]) < MAX_POISONED_ITEMS:
                         poisoned[key][outcome.item] = outcome.killed
                     elif attempts[key] >= MAX_SHARD_ATTEMPTS:
-                        raise ShardError(f"{stage.name} could not finish shard {key} in {attempts[key]} attempts "
-                                         f"({outcome.killed}); raise limits.shard_seconds or limits.memory_bytes")
+                        raise ShardError(
+                            f"{stage.name} could not finish shard {key} in {attempts[key]} attempts "
+                            f"({outcome.killed}); raise limits.shard_seconds or limits.memory_bytes"
+                        )
                     again.append((key, unit))
                     continue
                 finished += 1
@@ -300,13 +355,26 @@ def _perform(stage: Stage, key: str, unit: Unit, settings: BaseModel, home: str,
 
     fates = result.fates if result.fates is not None and len(result.fates) else None
     rules = {} if fates is None else {r["values"]: r["counts"] for r in fates["rule"].value_counts().to_pylist()}
-    record = {"stage": stage.name, "version": stage.version, "key": key, "rows_in": rows_in, "rules": rules,
-              "table": commit("table", result.table), "fates": commit("fates", fates) if fates is not None else None,
-              "poisoned": {str(item): reason for item, reason in sorted(poisoned.items())}}
+    record = {
+        "stage": stage.name,
+        "version": stage.version,
+        "key": key,
+        "rows_in": rows_in,
+        "rules": rules,
+        "table": commit("table", result.table),
+        "fates": commit("fates", fates) if fates is not None else None,
+        "poisoned": {str(item): reason for item, reason in sorted(poisoned.items())},
+    }
     record |= {"seconds": round(time.perf_counter() - began, 4), "cpu_seconds": round(time.process_time() - cpu, 4)}
     root.write_json(f"{folder}/done.json", record)
-    return {"key": key, "rows_in": rows_in, "rows_out": len(result.table), "dropped": sum(rules.values()),
-            "seconds": record["seconds"], "cpu_seconds": record["cpu_seconds"]}
+    return {
+        "key": key,
+        "rows_in": rows_in,
+        "rows_out": len(result.table),
+        "dropped": sum(rules.values()),
+        "seconds": record["seconds"],
+        "cpu_seconds": record["cpu_seconds"],
+    }
 
 
 def _read(root: Root, source: Artifact | Sequence[Artifact], columns: Sequence[str]) -> pa.Table | list[pa.Table]:
@@ -318,8 +386,11 @@ def _read(root: Root, source: Artifact | Sequence[Artifact], columns: Sequence[s
 def parquet_options(table: pa.Table) -> dict:
     """Encodings by column: token ids byte by byte (an id's high byte compresses to nothing), names as dictionaries."""
     if "tokens" in table.schema.names:
-        return {"use_dictionary": ["source", "domain", "language"], "row_group_size": 8192,
-                "column_encoding": {"tokens.list.element": "BYTE_STREAM_SPLIT"}}
+        return {
+            "use_dictionary": ["source", "domain", "language"],
+            "row_group_size": 8192,
+            "column_encoding": {"tokens.list.element": "BYTE_STREAM_SPLIT"},
+        }
     return {}
 
 
@@ -372,14 +443,20 @@ def engine_runner(engine: Engine, workers: int):
             from prefect_dask import DaskTaskRunner
 
             address = os.environ.get("DASK_SCHEDULER_ADDRESS")
-            runner = DaskTaskRunner(address=address) if address else DaskTaskRunner(
-                cluster_kwargs={"n_workers": 1, "threads_per_worker": 1, "dashboard_address": None})
+            runner = (
+                DaskTaskRunner(address=address)
+                if address
+                else DaskTaskRunner(cluster_kwargs={"n_workers": 1, "threads_per_worker": 1, "dashboard_address": None})
+            )
         elif engine == "ray":
             from prefect_ray import RayTaskRunner
 
             address = os.environ.get("RAY_ADDRESS")
-            runner = RayTaskRunner(address=address) if address else RayTaskRunner(
-                init_kwargs={"num_cpus": 1, "include_dashboard": False})
+            runner = (
+                RayTaskRunner(address=address)
+                if address
+                else RayTaskRunner(init_kwargs={"num_cpus": 1, "include_dashboard": False})
+            )
         else:
             raise UserError(f"no engine {engine!r}; choose local, dask or ray")
     except ImportError:

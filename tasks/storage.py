@@ -106,7 +106,7 @@ class Root:
             found = self.fs.find(self.at(folder))
         except FileNotFoundError:
             return []
-        return sorted(p[len(base):].lstrip("/") for p in found if not p.endswith(".tmp"))
+        return sorted(p[len(base) :].lstrip("/") for p in found if not p.endswith(".tmp"))
 
     def remove(self, path: str) -> None:
         """Removes a file; one that is absent is no error."""
@@ -179,8 +179,10 @@ class Root:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except OSError:
                     file.seek(0)
-                    raise UserError(f"{what} is locked by another build ({file.read().strip() or 'unknown'}); "
-                                    f"wait for it to end, or stop it") from None
+                    raise UserError(
+                        f"{what} is locked by another build ({file.read().strip() or 'unknown'}); "
+                        f"wait for it to end, or stop it"
+                    ) from None
                 file.truncate(0)
                 file.write(holder)
                 file.flush()
@@ -189,8 +191,9 @@ class Root:
         try:
             self.fs.pipe_file(target, holder.encode(), mode="create")
         except FileExistsError:
-            raise UserError(f"{what} is locked ({self.read_bytes(path).decode()}); if that process is gone, remove "
-                            f"{self.url(path)}") from None
+            raise UserError(
+                f"{what} is locked ({self.read_bytes(path).decode()}); if that process is gone, remove {self.url(path)}"
+            ) from None
         try:
             yield
         finally:
@@ -216,8 +219,10 @@ def replacing(target: str) -> Iterator[io.BufferedWriter]:
             os.close(descriptor)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(f"the disk is full: {target} could not be written; free some space or move the data root "
-                            f"with GRISTMILL_HOME, and run the same again: it goes on where it stopped") from error
+            raise UserError(
+                f"the disk is full: {target} could not be written; free some space or move the data root "
+                f"with GRISTMILL_HOME, and run the same again: it goes on where it stopped"
+            ) from error
         raise
     finally:
         with contextlib.suppress(FileNotFoundError):
