@@ -1,0 +1,172 @@
+"""Reads a published corpus version: its manifest, its documents' sizes, its token shards.
+
+A version is a folder (any fsspec URI) with `manifest.json` and the files that it lists with their sha256.
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tasks.errors import UserError
+from tasks.schema import id_words
+
+INDEX_COLUMNS = ["doc_id", "source", "domain", "language", "repeat", "n_bytes", "n_tokens"]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A published version. `digest` is the sha256 of manifest.json: the version's name that cannot be reused."""
+
+    folder: str
+    manifest: dict
+    digest: str
+    cache: Path | None = None           # where decoded shards are kept to be memory-mapped; None keeps them in memory
+
+    @property
+    def label(self) -> str:
+        return f"{self.manifest['name']} version {self.manifest['version']}"
+
+    @cached_property
+    def documents(self) -> pa.Table:
+        """One row a document of the token shards, in their order: INDEX_COLUMNS, shard and row (int32)."""
+        tables = []
+        for shard, entry in enumerate(self.manifest["shards"]):
+            table = _read_shard(self, entry, INDEX_COLUMNS)
+            tables.append(table.append_column("shard", pa.array(np.full(len(table), shard, np.int32)))
+                               .append_column("row", pa.array(np.arange(len(table), dtype=np.int32))))
+        if not tables:
+            raise UserError(f"{self.folder}/manifest.json: corpus {self.label} has no token shards: build it with "
+                            "input that survives the filters")
+        return pa.concat_tables(tables).combine_chunks()
+
+
+def corpus_folder(home: str, name: str, version: int | None = None) -> str:
+    """Folder of a version, the current one when `version` is None.
+
+    `name` is a corpus under `home`, or the URI of a corpus's own folder where it holds a slash. UserError
+    names the corpora or the versions that there are when the one asked for is unknown.
+    """
+    base = name.rstrip("/") if "/" in name else f"{home.rstrip('/')}/corpora/{name}"
+    fs, path = fsspec.core.url_to_fs(base)
+    if not fs.exists(path):
+        parent = path.rsplit("/", 1)[0]
+        others = sorted(entry.rsplit("/", 1)[-1] for entry in fs.ls(parent, detail=False)) if fs.exists(parent) else []
+        raise UserError(f"no corpus {name!r} in {base.rsplit('/', 1)[0]}: "
+                        + (f"there are {', '.join(others)}" if others else "build one with `gristmill build`"))
+    if version is None:
+        if not fs.exists(f"{path}/current"):
+            raise UserError(f"{base}/current: corpus {name!r} has no published version yet: run `gristmill build`")
+        version = int(fs.cat_file(f"{path}/current").decode())
+    folder = f"{base}/versions/{int(version):06d}"
+    if not fs.exists(f"{path}/versions/{int(version):06d}/manifest.json"):
+        found = [entry.rsplit("/", 1)[-1] for entry in fs.ls(f"{path}/versions", detail=False)]
+        numbers = ", ".join(str(int(entry)) for entry in sorted(found) if entry.isdigit())
+        raise UserError(f"corpus {name!r} has no version {version}: it has {numbers or 'none'}")
+    return folder
+
+
+def open_corpus(folder: str, cache: str | Path | None = None) -> Corpus:
+    """The published version in `folder`. UserError when its manifest is missing or no manifest."""
+    folder = str(folder).rstrip("/")
+    try:
+        with fsspec.open(f"{folder}/manifest.json", "rb") as file:
+            raw = file.read()
+        manifest = json.loads(raw)
+        if manifest["format"] != 1:
+            raise UserError(f"{folder}/manifest.json: format {manifest['format']} is not the one read here (1): "
+                            "update Gristmill")
+        manifest["shards"], manifest["tokenizer"]["n_vocab"], manifest["dtype"]
+    except FileNotFoundError:
+        raise UserError(f"{folder}/manifest.json: no such file; training reads a published corpus version") from None
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise UserError(f"{folder}/manifest.json: not a corpus manifest ({error}): publish the corpus again") from None
+    return Corpus(folder, manifest, sha256(raw).hexdigest(), Path(cache) if cache else None)
+
+
+def verify(corpus: Corpus) -> None:
+    """Reads every token shard and tokenizer file; UserError names the first whose sha256 is not the manifest's."""
+    files = {entry["path"]: entry["sha256"] for entry in corpus.manifest["shards"]}
+    for path, expected in (files | corpus.manifest["tokenizer"].get("files", {})).items():
+        try:
+            with fsspec.open(f"{corpus.folder}/{path}", "rb") as file:
+                digest = sha256()
+                while block := file.read(1 << 22):
+                    digest.update(block)
+        except FileNotFoundError:
+            raise UserError(f"{corpus.folder}/{path}: listed in the manifest but not there: "
+                            "restore it or build again") from None
+        if digest.hexdigest() != expected:
+            raise UserError(f"{corpus.folder}/{path}: sha256 {digest.hexdigest()[:12]} is not the manifest's "
+                            f"{expected[:12]}: the file changed after publishing; restore it or build again")
+
+
+def tokens(corpus: Corpus, shard: int) -> tuple[np.ndarray, np.ndarray]:
+    """All tokens of a shard end to end (uint16 or uint32, memory-mapped with a cache) and each row's start (n + 1).
+
+    UserError when a token is outside the tokenizer that the manifest names.
+    """
+    entry = corpus.manifest["shards"][shard]
+    cached = [corpus.cache / f"{entry['sha256']}.{part}.npy" for part in ("tokens", "starts")] if corpus.cache else []
+    if not cached or not all(path.exists() for path in cached):
+        column = _read_shard(corpus, entry, ["tokens"])["tokens"].combine_chunks()
+        starts = column.offsets.to_numpy().astype(np.int64)
+        flat = column.values.to_numpy()[starts[0]:starts[-1]]
+        starts = starts - starts[0]
+        n_vocab = corpus.manifest["tokenizer"]["n_vocab"]
+        if len(flat) and int(flat.max()) >= n_vocab:
+            raise UserError(f"{corpus.folder}/{entry['path']}: token {int(flat.max())} is outside its tokenizer of "
+                            f"{n_vocab} tokens: the tokenizer does not match the corpus; tokenize it again")
+        if not cached:
+            return flat, starts
+        corpus.cache.mkdir(parents=True, exist_ok=True)
+        for path, array in zip(cached, (flat, starts), strict=True):
+            temporary = path.with_name(f".{path.name}.{os.getpid()}")   # several ranks may write it at once
+            with open(temporary, "wb") as file:
+                np.save(file, array)
+            os.replace(temporary, path)
+    return tuple(np.load(path, mmap_mode="r") for path in cached)
+
+
+def held_out(corpus: Corpus, fraction: float = 0.01, at_least: int = 8) -> np.ndarray:
+    """Marks the documents (bool, a row of `corpus.documents` each) that are never trained on.
+
+    A document is held out by a hash of its doc_id, so it is so in every version, and all repeats of it with
+    it. Small corpora hold out the `at_least` documents of the lowest hashes, but never more than half.
+    """
+    words = id_words(corpus.documents["doc_id"]).astype(np.uint64)
+    hashes = mix(words[:, 0] ^ mix(words[:, 1]))
+    distinct = np.unique(hashes)
+    count = max(int(np.searchsorted(distinct, np.uint64(min(fraction, 1.0) * (2**64 - 2**11)))),
+                min(at_least, len(distinct) // 2))
+    if fraction <= 0 or count == 0:
+        return np.zeros(len(hashes), bool)
+    return hashes <= distinct[min(count, len(distinct)) - 1]
+
+
+def mix(values: np.ndarray) -> np.ndarray:
+    """splitmix64's finaliser on uint64 (Steele et al., OOPSLA 2014): NumPy's streams may change with its version."""
+    with np.errstate(over="ignore"):
+        z = np.asarray(values, np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return z ^ (z >> np.uint64(31))
+
+
+def _read_shard(corpus: Corpus, entry: dict, columns: list[str]) -> pa.Table:
+    uri = f"{corpus.folder}/{entry['path']}"
+    try:
+        with fsspec.open(uri, "rb") as file:
+            return pq.ParquetFile(file, page_checksum_verification=True).read(columns)
+    except FileNotFoundError:
+        raise UserError(f"{uri}: listed in the manifest but not there: restore it or build again") from None
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{uri}: not a readable token shard ({type(error).__name__}): "
+                        "restore it or build again") from None

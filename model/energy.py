@@ -1,0 +1,49 @@
+"""An estimate of the energy that a run takes on this machine, in joules."""
+
+import ctypes
+import os
+
+from tasks.errors import UserError
+
+
+class Meter:
+    """Reads GPU energy counters (NVML, all GPUs given) and this process's CPU time.
+
+    `how` states where the figure comes from. Without an energy counter (GPUs before Volta, CPU) it is CPU seconds
+    times a stated wattage: an estimate of the order of magnitude.
+    """
+
+    def __init__(self, gpu: int | None, cpu_watts: float):
+        if cpu_watts < 0:
+            raise UserError("setting cpu_watts: watts a core are 0 or more")
+        self.cpu_watts = cpu_watts
+        self.handle = self.nvml = None
+        if gpu is not None:
+            try:
+                self.nvml = ctypes.CDLL("libnvidia-ml.so.1")
+                self.handle = ctypes.c_void_p()
+                if self.nvml.nvmlInit_v2() or self.nvml.nvmlDeviceGetHandleByIndex_v2(gpu, ctypes.byref(self.handle)):
+                    self.nvml = None
+                elif self._gpu_joules() is None:
+                    self.nvml = None
+            except OSError:
+                self.nvml = None
+        self.start = self._read()
+
+    @property
+    def how(self) -> str:
+        cpu = f"CPU seconds x {self.cpu_watts:g} W a core"
+        return f"NVML energy counter of the GPU + {cpu} (estimate)" if self.nvml else f"{cpu} (estimate)"
+
+    def joules(self) -> float:
+        """Joules since the meter was made, of this rank."""
+        return self._read() - self.start
+
+    def _gpu_joules(self) -> float | None:
+        millijoules = ctypes.c_ulonglong()
+        failed = self.nvml.nvmlDeviceGetTotalEnergyConsumption(self.handle, ctypes.byref(millijoules))
+        return None if failed else millijoules.value / 1000
+
+    def _read(self) -> float:
+        times = os.times()
+        return (times.user + times.system) * self.cpu_watts + ((self._gpu_joules() or 0.0) if self.nvml else 0.0)

@@ -1,0 +1,173 @@
+"""Two ways to take a step over many ranks: DeepSpeed (ZeRO), and plain data parallel PyTorch.
+
+Both give: model (called for logits), backward(loss), step(lr) -> gradient norm, save(folder), load(folder), weights().
+The loss that goes into backward is this rank's share of the mean over the whole batch: the sum of its token losses
+divided by the tokens of all ranks and micro-steps; so accumulation and world size leave the gradient as it is.
+"""
+
+import contextlib
+import os
+import shutil
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch.nn.utils import clip_grad_norm_
+
+from model.optimizer import adamw
+from model.settings import Optimisation
+from tasks.errors import UserError
+
+
+def start(settings: Optimisation) -> tuple[int, int, torch.device]:
+    """Joins the process group that the launcher described, or makes one of one. Returns rank, world size, device."""
+    cuda = settings.device != "cpu" and torch.cuda.is_available()
+    if settings.device == "cuda" and not cuda:
+        raise UserError("setting device: cuda was asked for and PyTorch sees no GPU; use auto or cpu, or mend the driver")
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    device = torch.device("cuda", local) if cuda else torch.device("cpu")
+    if cuda:
+        torch.cuda.set_device(device)
+    if "RANK" not in os.environ:
+        os.environ.update(RANK="0", WORLD_SIZE="1", LOCAL_RANK="0", MASTER_ADDR="127.0.0.1", MASTER_PORT="0")
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if cuda else "gloo")
+    return dist.get_rank(), dist.get_world_size(), device
+
+
+def bf16(settings: Optimisation, device: torch.device) -> bool:
+    return settings.precision == "bf16" or (settings.precision == "auto" and device.type == "cuda")
+
+
+class Torch:
+    """Replicated weights in fp32; gradients are summed over ranks before each step."""
+
+    def __init__(self, model: torch.nn.Module, settings: Optimisation, device: torch.device):
+        self.module = model.to(device)
+        self.optimizer, self.clip, self.device = adamw(model, settings), settings.clip, device
+        self.autocast = (lambda: torch.autocast(device.type, torch.bfloat16)) if bf16(settings, device) \
+            else contextlib.nullcontext
+
+    def model(self, *inputs: torch.Tensor) -> torch.Tensor:
+        with self.autocast():
+            return self.module(*inputs)
+
+    def backward(self, loss: torch.Tensor) -> None:
+        loss.backward()
+
+    def step(self, lr: float) -> float:
+        parameters = [p for p in self.module.parameters() if p.grad is not None]
+        if dist.get_world_size() > 1:
+            flat = torch.cat([p.grad.flatten() for p in parameters])
+            dist.all_reduce(flat)
+            for p, grad in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
+                p.grad.copy_(grad.view_as(p))
+        norm = clip_grad_norm_(parameters, self.clip or float("inf"))
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return float(norm)
+
+    def save(self, folder: Path) -> None:
+        if dist.get_rank() == 0:
+            torch.save(self.optimizer.state_dict(), folder / "optimizer.pt")
+
+    def load(self, folder: Path, weights: dict[str, torch.Tensor]) -> None:
+        self.module.load_state_dict(weights)
+        self.optimizer.load_state_dict(torch.load(folder / "optimizer.pt", weights_only=True, map_location=self.device))
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        return self.module.state_dict()
+
+
+class DeepSpeed:
+    """DeepSpeed's ZeRO stages 0 to 3 around the same AdamW."""
+
+    def __init__(self, model: torch.nn.Module, settings: Optimisation, device: torch.device):
+        deepspeed = import_deepspeed(settings.compile_ops)
+        if bf16(settings, device) and settings.zero_stage == 0:
+            raise UserError("setting zero_stage: DeepSpeed's stage 0 in bf16 keeps no fp32 weights and drifts; use stage 1")
+        self.clip, self.stage = settings.clip, settings.zero_stage
+        self.accumulate = settings.batch // (settings.micro_batch * dist.get_world_size())
+        self.engine, *_ = deepspeed.initialize(
+            model=model.to(device), optimizer=adamw(model, settings),
+            config=deepspeed_config(settings, self.accumulate, bf16(settings, device)))
+        self.model = self.engine
+
+    def backward(self, loss: torch.Tensor) -> None:
+        # DeepSpeed takes the mean over ranks and micro-steps; our loss is already a share of the mean
+        self.engine.backward(loss * (dist.get_world_size() * self.accumulate))
+        if not self.engine.is_gradient_accumulation_boundary():
+            self.engine.step()              # counts the micro-step; the last one is stepped by step()
+
+    def step(self, lr: float) -> float:
+        for group in self.engine.optimizer.param_groups:
+            group["lr"] = lr
+        self.engine.step()
+        return float(self.engine.get_global_grad_norm() or 0.0)
+
+    def save(self, folder: Path) -> None:
+        self.engine.save_checkpoint(str(folder), tag="deepspeed", save_latest=False)
+        if dist.get_rank() == 0:
+            for script in folder.glob("zero_to_*.py"):      # copies of DeepSpeed's own source: not state
+                script.unlink()
+
+    def load(self, folder: Path, weights: dict[str, torch.Tensor]) -> None:
+        # DeepSpeed asks torch.load to unpickle anything; this forbids it but for the two plain types it stores
+        from deepspeed.runtime.fp16.loss_scaler import LossScaler
+        from deepspeed.runtime.zero.config import ZeroStageEnum
+        before = os.environ.get("TORCH_FORCE_WEIGHTS_ONLY_LOAD")
+        os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
+        try:
+            with torch.serialization.safe_globals([LossScaler, ZeroStageEnum]):
+                path, _ = self.engine.load_checkpoint(str(folder), tag="deepspeed")
+        finally:
+            os.environ.pop("TORCH_FORCE_WEIGHTS_ONLY_LOAD")
+            if before is not None:
+                os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = before
+        if path is None:
+            raise UserError(f"{folder}: holds no DeepSpeed state; set engine as it was when the checkpoint was written")
+        if hasattr(self.engine.optimizer, "clip_grad"):
+            self.engine.optimizer.clip_grad = self.clip     # loading ZeRO 1 and 2 brings the stored value back
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """On every rank for stages 0 to 2; under stage 3 gathered one tensor at a time, whole on rank 0 alone."""
+        if self.stage < 3:
+            return self.engine.module.state_dict()
+        import deepspeed
+        gathered = {}
+        for name, p in self.engine.module.named_parameters():
+            with deepspeed.zero.GatheredParameters([p]):
+                if dist.get_rank() == 0:
+                    gathered[name] = p.detach().cpu().clone()
+        return gathered
+
+
+def import_deepspeed(compile_ops: bool):
+    """DeepSpeed, told whether it may build its C++ all-reduce; UserError when it may and no compiler is there."""
+    os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
+    import deepspeed
+    if compile_ops:
+        missing = [tool for tool in ("g++", "ninja") if shutil.which(tool) is None]
+        if missing:
+            raise UserError(f"setting compile_ops: DeepSpeed's build needs {' and '.join(missing)}, not found on PATH: "
+                            "install g++ (Debian: apt-get install g++) and ninja (pip install ninja), or leave it false")
+    else:
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False     # else the first start compiles for minutes
+    deepspeed.init_distributed(dist.get_backend(), verbose=False)
+    return deepspeed
+
+
+def deepspeed_config(settings: Optimisation, accumulate: int, use_bf16: bool) -> dict:
+    """DeepSpeed's JSON configuration; `settings.deepspeed` is laid over it (see infra/deepspeed)."""
+    config = {
+        "train_micro_batch_size_per_gpu": settings.micro_batch, "gradient_accumulation_steps": accumulate,
+        "gradient_clipping": settings.clip, "bf16": {"enabled": use_bf16}, "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False, "zero_optimization": {"stage": settings.zero_stage},
+        "steps_per_print": 1_000_000_000, "wall_clock_breakdown": False,
+    }
+    for key, value in settings.deepspeed.items():
+        both = isinstance(value, dict) and isinstance(config.get(key), dict)
+        config[key] = config[key] | value if both else value
+    return config

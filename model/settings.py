@@ -1,0 +1,86 @@
+"""What a training run can be told. Read by the flows (as forms), by tasks/launch and by model/train.
+
+Importing this module does not import PyTorch.
+"""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Optimisation(BaseModel):
+    """Settings that pretraining and finetuning share."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    steps: int = Field(200, ge=1, description="Optimiser steps of the whole run.")
+    batch: int = Field(16, ge=1, description="Sequences a step over all ranks; the loss is their mean per token.")
+    micro_batch: int = Field(8, ge=1, description="Sequences a rank takes at once; the rest is accumulated.")
+    sequence_length: int | None = Field(None, ge=2, description="Tokens a sequence; the model's context if not set.")
+    learning_rate: float = Field(2e-3, gt=0, description="Peak learning rate.")
+    schedule: Literal["cosine", "wsd", "constant"] = Field(
+        "cosine", description="Warm-up, then a half cosine (arXiv:1608.03983) or stay-then-decay (WSD, arXiv:2404.06395).")
+    warmup: float = Field(0.05, ge=0, le=1, description="Fraction of the steps that warms up linearly.")
+    decay: float = Field(0.2, ge=0, le=1, description="Fraction of the steps that WSD decays over, at the end.")
+    final_lr: float = Field(0.1, ge=0, le=1, description="Last learning rate as a fraction of the peak.")
+    betas: tuple[float, float] = Field((0.9, 0.95), description="AdamW's betas (GPT-3's values).")
+    weight_decay: float = Field(0.1, ge=0, description="AdamW's decoupled decay, on matrices only.")
+    clip: float = Field(1.0, ge=0, description="Largest gradient norm; 0 does not clip.")
+    seed: int = Field(0, ge=0, description="Decides initial weights and sample order.")
+    held_out: float = Field(0.01, ge=0, lt=1, description="Fraction of documents, by hash of doc_id, never trained on.")
+    held_out_at_least: int = Field(8, ge=0, description="Documents held out at the least (never more than half).")
+    evaluate_every: int = Field(50, ge=0, description="Steps between held-out evaluations; 0: at the end only.")
+    evaluate_rows: int = Field(64, ge=1, description="Held-out sequences an evaluation in the loop reads at most.")
+    checkpoint_every: int = Field(50, ge=0, description="Steps between checkpoints; 0: at the end only.")
+    keep_checkpoints: int = Field(3, ge=0, description="Newest checkpoints kept; 0 keeps all.")
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 on GPUs, fp32 on CPU.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: GPUs where there are any.")
+    engine: Literal["deepspeed", "torch"] = Field("deepspeed", description="torch: plain data parallel PyTorch.")
+    zero_stage: Literal[0, 1, 2, 3] = Field(1, description="What DeepSpeed shards over ranks: 1 optimiser state, "
+                                                           "2 gradients too, 3 parameters too (arXiv:1910.02054).")
+    deepspeed: dict[str, Any] = Field({}, description="Keys laid over the DeepSpeed configuration (infra/deepspeed).")
+    compile_ops: bool = Field(False, description="Let DeepSpeed build its shared-memory all-reduce for CPU ranks of one "
+                                                 "machine: needs g++ and ninja, takes up to 2 minutes once.")
+    tensorboard: bool = Field(False, description="Also write TensorBoard event files into the run's folder.")
+    cpu_watts: float = Field(10.0, ge=0, description="Watts a busy CPU core is taken to draw: energy is an estimate.")
+
+
+class Pretrain(Optimisation):
+    size: str = Field("tiny", description="A known model size: tiny, mini, small, gpt2-124m, llama-1b ...")
+    model: dict[str, Any] = Field({}, description="Fields laid over the size, such as {\"n_layers\": 6}.")
+
+
+class Finetune(Optimisation):
+    steps: int = Field(0, ge=0, description="Optimiser steps; 0: `epochs` times over the rows.")
+    epochs: float = Field(3, gt=0, description="Passes over the rows where `steps` is 0.")
+    learning_rate: float = Field(3e-4, gt=0, description="Peak learning rate.")
+    weight_decay: float = Field(0.0, ge=0, description="AdamW's decoupled decay, on matrices only.")
+    held_out: float = Field(0.05, ge=0, lt=1, description="Fraction of the rows, by hash of their content, not trained on.")
+
+
+class Evaluate(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    benchmarks: list[str] = Field([], description="Multiple-choice files: jsonl or jsonl.gz, rows {query, choices, gold}.")
+    few_shot: list[int] = Field([0], description="Numbers of worked examples put before each question.")
+    limit: int = Field(0, ge=0, description="Questions of each benchmark at most; 0: all.")
+    held_out: bool = Field(True, description="Bits per byte and perplexity on the corpus's held-out documents.")
+    documents: int = Field(0, ge=0, description="Held-out documents at most; 0: all.")
+    batch: int = Field(16, ge=1, description="Sequences at once.")
+    seed: int = Field(0, ge=0, description="Decides which worked examples a question gets.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU where there is one.")
+
+
+class Processes(BaseModel):
+    """How the processes of a run are started."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    launcher: Literal["torchrun", "deepspeed"] = Field("torchrun", description="Which launcher starts the ranks.")
+    processes: int = Field(0, ge=0, description="Ranks on this machine; 0: one a GPU, or one on CPU.")
+    threads: int = Field(0, ge=0, description="OMP threads a rank; 0: the machine's cores divided by its ranks.")
+    nodes: int = Field(1, ge=1, description="Machines; the same command is run on each of them.")
+    node_rank: int = Field(0, ge=0, description="Number of this machine (deepspeed launcher, which then needs no SSH).")
+    rendezvous: str = Field("", description="HOST:PORT of the first machine, for more than one.")
+    rendezvous_id: str = Field("gristmill", description="Name that the machines of one run share.")
+    grace: float = Field(60.0, ge=0, description="Seconds that ranks get to save after SIGTERM before they are killed.")
