@@ -19,7 +19,7 @@ from tasks.decontaminate import Decontaminate
 from tasks.dedup import Dedup
 from tasks.errors import UserError
 from tasks.extract import Extract
-from tasks.filter import Filter, rule_settings_problem
+from tasks.filter import Filter
 from tasks.ingest import Ingest
 from tasks.pool import Limits
 from tasks.sample import Sample

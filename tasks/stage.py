@@ -21,6 +21,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any, Literal
@@ -34,7 +35,7 @@ from pydantic import BaseModel
 from tasks import ledger
 from tasks.errors import UserError
 from tasks.pool import Limits, ShardError, shared_pool
-from tasks.pool_child import attempt, set_poisoned
+from tasks.pool_child import NO_ITEM, attempt, set_poisoned
 from tasks.schema import FATES, id_words
 from tasks.storage import Root
 
@@ -43,6 +44,9 @@ __all__ = ["Artifact", "Build", "Done", "Result", "Stage", "Unit", "attempt", "e
 Engine = Literal["local", "dask", "ray"]
 
 log = logging.getLogger("gristmill.stage")
+
+# Who wants to see (stage, units done, units in all); the command line sets it.
+progress: ContextVar[Callable[[str, int, int], None]] = ContextVar("progress", default=lambda stage, done, of: None)
 
 MAX_GROUPS = 100  # task runs a stage: Prefect's database grows 20 to 25 KB with each
 MAX_SHARD_ATTEMPTS = 3  # for a shard that dies with no item to blame
@@ -185,7 +189,6 @@ class Build:
     workers: int = 2
     limits: Limits = Limits()
     runner: Any = None  # a Prefect task runner for Dask or Ray; None: this process
-    progress: Callable[[str, int, int], None] | None = None  # (stage, units done, units in all)
     ran: dict[str, int] = field(default_factory=dict)  # units run by stage, the skipped ones left out
     work_seconds: float = 0.0  # inside stage functions, summed over processes
 
@@ -216,8 +219,8 @@ def run_stage(stage: Stage, units: Sequence[Unit], settings: BaseModel, build: B
     }
     skipped = len(units) - len(todo)
     log.info("%s: %d units to do, %d done before", stage.name, len(todo), skipped)
-    if build.progress:
-        build.progress(stage.name, skipped, len(units))
+    tell = progress.get()
+    tell(stage.name, skipped, len(units))
     build.ran[stage.name] = build.ran.get(stage.name, 0) + len(todo)
     if todo:
         from prefect.utilities.annotations import quote  # Prefect would walk through every unit in search of futures
@@ -231,8 +234,7 @@ def run_stage(stage: Stage, units: Sequence[Unit], settings: BaseModel, build: B
             for start in range(0, len(work), size):
 
                 def count(done: int, before=skipped + start):
-                    if build.progress:
-                        build.progress(stage.name, before + done, len(units))
+                    tell(stage.name, before + done, len(units))
 
                 stage.task(quote(stage), quote(work[start : start + size]), progress=quote(count), **common)
         else:
@@ -243,8 +245,7 @@ def run_stage(stage: Stage, units: Sequence[Unit], settings: BaseModel, build: B
             ]
             for number, future in enumerate(futures, 1):
                 future.result()
-                if build.progress:
-                    build.progress(stage.name, skipped + len(todo) * number // groups, len(units))
+                tell(stage.name, skipped + len(todo) * number // groups, len(units))
     done = [_read_done(build.root, stage, key) for key in keys]
     build.work_seconds += sum(d.seconds for d in done if d.key in todo)
     return done
@@ -312,7 +313,7 @@ def _run_group(
                         key,
                         outcome.item,
                     )
-                    if outcome.item >= 0 and len(poisoned[key]) < MAX_POISONED_ITEMS:
+                    if outcome.item != NO_ITEM and len(poisoned[key]) < MAX_POISONED_ITEMS:
                         poisoned[key][outcome.item] = outcome.killed
                     elif attempts[key] >= MAX_SHARD_ATTEMPTS:
                         raise ShardError(
@@ -377,10 +378,23 @@ def _perform(stage: Stage, key: str, unit: Unit, settings: BaseModel, home: str,
     }
 
 
-def _read(root: Root, source: Artifact | Sequence[Artifact], columns: Sequence[str]) -> pa.Table | list[pa.Table]:
+def _read(root: Root, source: Artifact | Sequence[Artifact], columns: Sequence[str]) -> pa.Table | Sequence[pa.Table]:
     if isinstance(source, Artifact):
         return root.read_table(source.path, list(columns))
-    return [root.read_table(artifact.path, list(columns)) for artifact in source]
+    return Tables(root, [artifact.path for artifact in source], list(columns))
+
+
+class Tables(Sequence):
+    """The tables of many shards, each read when it is asked for: a stage over all of them holds what it needs."""
+
+    def __init__(self, root: Root, paths: Sequence[str], columns: list[str]):
+        self._root, self._paths, self._columns = root, paths, columns
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __getitem__(self, shard: int) -> pa.Table:
+        return self._root.read_table(self._paths[shard], self._columns)
 
 
 def parquet_options(table: pa.Table) -> dict:

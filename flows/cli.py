@@ -1,0 +1,274 @@
+"""`gristmill`: the flows and the queries, from a shell.
+
+Exit status: 0 done, 1 something failed, 2 a mistake in what was asked, 130 interrupted.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tasks.errors import UserError
+from tasks.storage import Root, home_uri
+
+app = typer.Typer(
+    name="gristmill",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Turn web crawls into versioned token corpora and train language models on them. Every page's fate is "
+    "explained, and every token a model saw can be traced back to its page. The data root is GRISTMILL_HOME (./data).",
+)
+
+Json = Annotated[bool, typer.Option("--json", help="print JSON instead of a table")]
+Corpus = Annotated[str, typer.Argument(help="the corpus")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="a setting over the recipe's, such as filter.gopher_words.min=80; may be given again"),
+]
+Workers = Annotated[int, typer.Option("--workers", min=0, help="processes; 0 is one a core")]
+EngineName = Annotated[str, typer.Option("--engine", help="where tasks run: local, dask or ray")]
+Version = Annotated[int | None, typer.Option("--version", help="a version of the corpus; the current one by default")]
+
+
+def root() -> Root:
+    return Root(home_uri())
+
+
+@app.command()
+def build(
+    inputs: Annotated[list[str], typer.Option("--input", "-i", help="a glob, a URI, a list of paths, or "
+                                              "NAME=GLOB to say which source it is of; may be given again")],
+    name: Annotated[str, typer.Option("--name", "-n", help="the corpus to build")] = "corpus",
+    recipe: Annotated[str, typer.Option("--recipe", "-r", help="a recipe's name, or the path of one")] = "fineweb",
+    workers: Workers = 0,
+    engine: EngineName = "local",
+    overrides: Overrides = None,
+    as_json: Json = False,
+) -> None:
+    """Build a corpus from crawls and publish it, in this process; run again, it goes on where it stopped.
+
+    gristmill build --input 'crawl/*.warc.gz' --name news --recipe fineweb --set filter.gopher_words.min=80
+    """
+    from flows.settings import parse_overrides
+
+    settings = parse_overrides(overrides or [])
+    summary = _run("flows.build_corpus", "build_corpus", name=name, recipe=recipe, inputs=inputs, settings=settings,
+                   workers=workers, engine=engine)
+    _print_build(summary, as_json)
+
+
+@app.command()
+def refresh(
+    name: Corpus,
+    inputs: Annotated[list[str] | None, typer.Option("--input", "-i", help="more inputs than the corpus names")] = None,
+    workers: Workers = 0,
+    engine: EngineName = "local",
+    as_json: Json = False,
+) -> None:
+    """Take what is new since the last version of a corpus, and publish the next."""
+    summary = _run("flows.refresh_corpus", "refresh_corpus", name=name, inputs=inputs or [], workers=workers, engine=engine)
+    _print_build(summary, as_json)
+
+
+def _print_build(summary: dict[str, Any], as_json: bool) -> None:
+    from flows.present import print_build
+
+    print_build(summary, as_json)
+
+
+def _run(module: str, flow: str, **parameters) -> dict[str, Any]:
+    """Runs a flow in this process, with the server that is up or with one of its own."""
+    import importlib
+
+    from flows import embedded
+    from flows.present import progress
+
+    home = home_uri()
+    with embedded.in_process(home), progress():
+        return getattr(importlib.import_module(module), flow)(**parameters, home=home)
+
+
+@app.command()
+def pretrain(
+    corpus: Corpus = "corpus",
+    version: Version = None,
+    run: Annotated[str | None, typer.Option("--run", help="a name for the run; the same name resumes it")] = None,
+    overrides: Overrides = None,
+    as_json: Json = False,
+) -> None:
+    """Pretrain a model on a published corpus: gristmill pretrain sample --set steps=200 --set model=tiny"""
+    _train("flows.pretrain", "pretrain", "PretrainSettings", overrides, as_json, corpus=corpus, version=version, run=run)
+
+
+@app.command()
+def finetune(
+    run: Annotated[str, typer.Argument(help="the training run to start from")],
+    data: Annotated[str, typer.Option("--data", help="instruction rows: JSONL with instruction, input, output")],
+    name: Annotated[str | None, typer.Option("--name", help="a name for the new run")] = None,
+    overrides: Overrides = None,
+    as_json: Json = False,
+) -> None:
+    """Finetune a trained model on instruction rows, with the loss on the answers only."""
+    _train("flows.finetune", "finetune", "FinetuneSettings", overrides, as_json, base=run, data=data, run=name)
+
+
+@app.command()
+def evaluate(
+    run: Annotated[str, typer.Argument(help="the training run to evaluate")],
+    benchmark: Annotated[list[str] | None, typer.Option("--benchmark", help="multiple choice: JSONL with query, "
+                                                        "choices, gold; may be given again")] = None,
+    shots: Annotated[int, typer.Option("--shots", min=0, help="solved examples before each question")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Bits per byte by domain on held-out documents, and multiple-choice accuracy."""
+    _show(_run("flows.evaluate", "evaluate", run=run, benchmarks=benchmark or [], shots=shots), as_json)
+
+
+def _train(module: str, flow: str, settings_type: str, overrides: list[str] | None, as_json: bool, **parameters) -> None:
+    import importlib
+
+    from pydantic import ValidationError
+
+    from flows.settings import parse_overrides, sentences
+
+    kind = getattr(importlib.import_module(module), settings_type)
+    try:
+        settings = kind.model_validate(parse_overrides(overrides or []))
+    except ValidationError as error:
+        raise UserError("--set: " + sentences(kind, error)) from None
+    _show(_run(module, flow, settings=settings, **parameters), as_json)
+
+
+def _show(result: Any, as_json: bool) -> None:
+    from flows.present import print_mapping
+
+    print_mapping(result, as_json)
+
+
+@app.command()
+def generate(
+    run: Annotated[str, typer.Argument(help="the training run whose model writes")],
+    prompt: Annotated[str, typer.Option("--prompt", "-p", help="the text to go on from")] = "",
+    tokens: Annotated[int, typer.Option("--tokens", min=1, help="at most so many new tokens")] = 200,
+    temperature: Annotated[float, typer.Option("--temperature", min=0.0, help="0 always takes the likeliest token")] = 0.8,
+    top_k: Annotated[int, typer.Option("--top-k", min=0, help="only from the k likeliest; 0 is all")] = 50,
+    top_p: Annotated[float, typer.Option("--top-p", min=0.0, max=1.0, help="only from the likeliest that make up p")] = 1.0,
+    seed: Annotated[int, typer.Option("--seed")] = 0,
+) -> None:
+    """Write text with a trained model, as it comes."""
+    from tasks.launch import stream_text
+
+    for piece in stream_text(root(), run, prompt, max_tokens=tokens, temperature=temperature, top_k=top_k, top_p=top_p,
+                             seed=seed):
+        print(piece, end="", flush=True)
+    print()
+
+
+@app.command()
+def stats(name: Annotated[str | None, typer.Argument(help="one corpus; all without")] = None, as_json: Json = False) -> None:
+    """What the corpora hold: funnel, mixture, languages, lengths (the queries of sql/stats)."""
+    from flows.present import print_tables
+    from tasks import query
+
+    names = ["funnel", "tokens_by_source", "tokens_by_language", "mixture", "document_lengths", "growth"]
+    print_tables({n: query.run(root(), n, {"corpus": name} if name else {}) for n in names}, as_json)
+
+
+@app.command()
+def sql(
+    statement: Annotated[str | None, typer.Argument(help="SQL, a file, or the name of a canned query; a shell without")] = None,
+    parameter: Annotated[list[str] | None, typer.Option("--param", help="NAME=VALUE of a canned query")] = None,
+    seconds: Annotated[float, typer.Option("--timeout", help="seconds after which a query is ended")] = 300.0,
+    as_json: Json = False,
+) -> None:
+    """Query the lineage, read-only: gristmill sql "SELECT * FROM corpora", gristmill sql funnel, or a shell."""
+    from flows.present import print_tables
+    from tasks import query
+
+    if statement is None:
+        query.shell(root())
+        return
+    parameters = dict(p.partition("=")[::2] for p in parameter or [])
+    print_tables({"": query.run(root(), statement, parameters, timeout=seconds)}, as_json)
+
+
+@app.command()
+def why(
+    url: Annotated[str, typer.Argument(help="the page's URL")],
+    as_json: Json = False,
+) -> None:
+    """What became of a page, in every version, and why; exits with 1 when no version met it."""
+    from flows.present import print_tables
+    from tasks import query
+
+    rows = query.run(root(), "why", {"url": url})
+    print_tables({"": rows}, as_json)
+    if not len(rows):
+        if not as_json:
+            print(f"No published version has met {url}; is it spelled as in the crawl?", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+@app.command()
+def corpora(as_json: Json = False) -> None:
+    """The published corpora and their versions."""
+    from flows.present import print_tables
+    from tasks import query
+
+    print_tables({"": query.run(root(), "growth", {})}, as_json)
+
+
+@app.command()
+def stage(
+    name: Annotated[str, typer.Argument(help="extract, annotate, filter, scrub or decontaminate")],
+    inputs: Annotated[list[str], typer.Argument(help="WARC files for extract; Parquet of documents for the others")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="a folder for the Parquet files")],
+    recipe: Annotated[str, typer.Option("--recipe", "-r")] = "fineweb",
+    workers: Workers = 0,
+    overrides: Overrides = None,
+) -> None:
+    """Run one stage alone on files, to look and to measure: gristmill stage extract x.warc.gz -o out"""
+    from flows.one_stage import run_one_stage
+    from flows.settings import load_recipe, parse_overrides
+
+    chosen = load_recipe(recipe, parse_overrides(overrides or []))
+    for line in run_one_stage(name, inputs, output, chosen, workers or os.cpu_count() or 1):
+        print(line)
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Check versions, disk, server, GPU and settings; says what is wrong and how to mend it. Exits with 1 on a failure."""
+    from flows.present import print_tables
+    from tasks.doctor import diagnose
+
+    rows = diagnose(root())
+    print_tables({"": [{"check": c, "state": state, "found": found, "remedy": remedy} for c, state, found, remedy in rows]}, as_json)
+    if any(state == "fail" for _, state, _, _ in rows):
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """The entry point: turns what a user can mend into one line, and an interrupt into status 130."""
+    from tasks.pool import ShardError
+
+    try:
+        app(standalone_mode=True)
+    except (UserError, ShardError) as error:
+        if "--json" in sys.argv:
+            print(json.dumps({"error": str(error)}))
+        print(f"gristmill: {error}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, UserError) else 1)
+    except KeyboardInterrupt:
+        print("gristmill: interrupted; run the same command again and it goes on where it stopped", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of a pipe has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

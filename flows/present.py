@@ -1,0 +1,134 @@
+"""What people see: tables, progress, summaries; JSON where a script reads."""
+
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from tasks import stage
+
+PLAIN_EVERY = 5.0  # seconds between lines of progress where there is no terminal
+
+
+@contextlib.contextmanager
+def progress() -> Iterator[None]:
+    """Shows the stages of a build as they go: bars on a terminal, a line now and then elsewhere (standard error)."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        said: dict[str, float] = {}
+
+        def line(name: str, done: int, of: int) -> None:
+            if done == of or time.monotonic() - said.get(name, 0.0) > PLAIN_EVERY:
+                said[name] = time.monotonic()
+                print(f"{name}: {done} of {of} shards", file=sys.stderr, flush=True)
+
+        token = stage.progress.set(line)
+        try:
+            yield
+        finally:
+            stage.progress.reset(token)
+        return
+    columns = SpinnerColumn(), TextColumn("{task.description:<16}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    with Progress(*columns, console=console) as bars:
+        shown: dict[str, Any] = {}
+
+        def bar(name: str, done: int, of: int) -> None:
+            if name not in shown:
+                shown[name] = bars.add_task(name, total=of)
+            bars.update(shown[name], completed=done, total=of)
+
+        token = stage.progress.set(bar)
+        try:
+            yield
+        finally:
+            stage.progress.reset(token)
+
+
+def rows_of(table: pa.Table | Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows as plain values that JSON can hold: ids and times as text."""
+    rows = table.to_pylist() if isinstance(table, pa.Table) else [dict(row) for row in table]
+    return [{name: _plain(value) for name, value in row.items()} for row in rows]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_plain(v) for v in value]
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+
+
+def print_tables(tables: Mapping[str, pa.Table | Sequence[Mapping[str, Any]]], as_json: bool) -> None:
+    """Prints named tables; as JSON one list, or an object of lists when there are several names."""
+    plain = {name: rows_of(table) for name, table in tables.items()}
+    if as_json:
+        print(json.dumps(plain[""] if list(plain) == [""] else plain, ensure_ascii=False))
+        return
+    console = Console()
+    for name, rows in plain.items():
+        columns = tables[name].schema.names if isinstance(tables[name], pa.Table) else list(rows[0]) if rows else []
+        console.print(grid(columns, rows, name.replace("_", " ")))
+
+
+def grid(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], title: str = "") -> Table:
+    """A table for the terminal: numbers to the right, thousands apart."""
+    table = Table(title=title or None, title_justify="left", header_style="bold", show_edge=False)
+    for name in columns:
+        numeric = any(isinstance(row[name], (int, float)) for row in rows) and not any(
+            isinstance(row[name], str) for row in rows)
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(cell(row[name]) for name in columns))
+    return table
+
+
+def cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, (list, dict)) else str(value)
+
+
+def print_mapping(result: Mapping[str, Any], as_json: bool) -> None:
+    """Prints a flow's summary: its plain values as lines, its lists of rows as tables."""
+    if as_json:
+        print(json.dumps({k: _plain(v) for k, v in result.items()}, ensure_ascii=False))
+        return
+    console = Console()
+    for name, value in result.items():
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            rows = rows_of(value)
+            console.print(grid(list(rows[0]), rows, name.replace("_", " ")))
+        else:
+            console.print(f"{name.replace('_', ' ')}: {cell(_plain(value))}", highlight=False, markup=False)
+
+
+def print_build(summary: Mapping[str, Any], as_json: bool) -> None:
+    """Prints what a build gave: the funnel, the tokens by source, and where they are."""
+    if as_json:
+        print(json.dumps({k: _plain(v) for k, v in summary.items()}, ensure_ascii=False))
+        return
+    console = Console()
+    state = "published" if summary["published"] else "holds the same already:"
+    console.print(f"{summary['corpus']}: {state} version {summary['version']}, {summary['documents']:,} documents, "
+                  f"{summary['tokens']:,} tokens in {len(summary['shards'])} shards", highlight=False)
+    console.print(grid(["stage", "in", "kept", "dropped"], summary["funnel"], "funnel"))
+    sources = [{k: row[k] for k in ("source", "language", "documents", "tokens", "epochs")} for row in summary["mixture"]]
+    if sources:
+        console.print(grid(list(sources[0]), sources, "mixture"))
+    for failure in summary["failures"]:
+        console.print(f"not read: {failure['uri']} ({failure['reason']}); run the same again to try it once more",
+                      style="yellow", markup=False)
+    console.print(f"shards: {summary['folder']}/tokens", highlight=False, markup=False)
