@@ -1,14 +1,20 @@
 """One pass over a document's UTF-8 bytes, compiled, from which all its text signals and its MinHash come.
 
 Every compiled function is in this file, and everything else reaches it as an argument: numba's cache on
-disk is renewed when the file of the called function changes, and does not see changes in others. Only `measure`
-is cached; the rest is compiled into it. Nothing outlives a document but buffers that are set anew.
+disk is renewed when the file of the called function changes, and does not see changes in others. Only the two
+functions that others call are cached; the rest is compiled into them. Nothing outlives a document but buffers that
+are set anew.
 
 The definitions of the signals are in `tasks.annotate.SIGNALS`.
 """
 
 import numpy as np
 from numba import njit, types
+
+
+def _frozen(dtype, dimensions=1):
+    return types.Array(dtype, dimensions, "C", readonly=True)
+
 
 # The columns of `measure`'s first output.
 (N_CHARS, N_WORDS, N_LINES, N_PARAGRAPHS, N_SENTENCES, MEAN_WORD_LENGTH, MAX_TOKEN_LENGTH, MEAN_WORDS_PER_LINE,
@@ -159,6 +165,16 @@ def scan(data, start, end, table, landmarks, words, lengths, lines, line_chars, 
                     n_hashes += 1
                 elif point == 0x7B:
                     n_curly += 1
+            if kind == LETTER:                              # most bytes are the rest of an ASCII word: a tight loop
+                while i < end and data[i] < 0x80 and table[data[i]] >> CLASS_SHIFT == LETTER:
+                    point = np.int32(data[i])
+                    word = (word ^ np.uint64(table[point] & POINT_MASK)) * FNV_PRIME
+                    line = (line ^ np.uint64(point)) * FNV_PRIME
+                    length += 1
+                    token += 1
+                    n_chars += 1
+                    i += 1
+                final = n_chars
             continue
         gap = True
         dots = 0
@@ -341,10 +357,8 @@ def signature(words, n_words, permutations, hashes, out):
             filled = 0
 
 
-@njit(types.void(types.Array(types.uint8, 1, "C", readonly=True), types.Array(types.int64, 1, "C", readonly=True),
-                 types.Array(types.int32, 1, "C", readonly=True), types.Array(types.uint64, 1, "C", readonly=True),
-                 types.Array(types.uint32, 2, "C", readonly=True), types.float64[:, ::1], types.uint32[:, ::1]),
-      cache=True, nogil=True)
+@njit(types.void(_frozen(types.uint8), _frozen(types.int64), _frozen(types.int32), _frozen(types.uint64),
+                 _frozen(types.uint32, 2), types.float64[:, ::1], types.uint32[:, ::1]), cache=True, nogil=True)
 def measure(data, offsets, table, landmarks, permutations, signals, signatures):
     """Measures documents.
 
@@ -384,3 +398,36 @@ def measure(data, offsets, table, landmarks, permutations, signals, signatures):
             paragraphs, paragraph_chars, n_paragraphs, slots)
         grams(words, lengths, n_words, slots, keys, ends, counts, active, repeats, out)
         signature(words, n_words, permutations, hashes, signatures[d])
+
+
+@njit(types.void(_frozen(types.uint8), _frozen(types.uint32), _frozen(types.uint32), _frozen(types.int32),
+                 _frozen(types.float32, 2), types.int32[::1], types.int32[::1], types.float32[::1]),
+      cache=True, nogil=True)
+def add_likelihoods(text, moves, rows, features, table, counts, seen, scores):
+    """Adds the log-likelihoods of py3langid's byte n-grams found in `text`: log(1 + count) times the table's row.
+
+    The sums are taken in the order of first occurrence, so no BLAS decides their last bits.
+
+    Args:
+        text: uint8.
+        moves, rows, features: the automaton: state s goes to moves[rows[s] + byte], and features[s] is the feature
+            that ends there, or -1.
+        table: float32 of shape (features, classes).
+        counts, seen: room, int32 of shape (features,); counts must be zeros and is left so.
+        scores: float32 of shape (classes,); added to.
+    """
+    state, n = 0, 0
+    for byte in text:
+        state = moves[rows[state] + byte]
+        feature = features[state]
+        if feature >= 0:
+            if counts[feature] == 0:
+                seen[n] = feature
+                n += 1
+            counts[feature] += 1
+    for k in range(n):
+        weight = np.float32(np.log1p(np.float64(counts[seen[k]])))
+        counts[seen[k]] = 0
+        row = table[seen[k]]
+        for c in range(len(scores)):
+            scores[c] += weight * row[c]

@@ -16,8 +16,10 @@ the text's length, fastText's is not.
 """
 
 import hashlib
+import math
 import os
 import tempfile
+import unicodedata
 from functools import lru_cache
 
 import fsspec
@@ -95,14 +97,35 @@ def code(label: str) -> str:
 
 @lru_cache(maxsize=1)
 def embedded_classifier():
-    """py3langid's own model as a function from text to (code, probability)."""
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+    """py3langid's model as a function from text to (code, probability).
 
-    model = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    The arithmetic is the package's own (`LanguageIdentifier.classify` with norm_probs, which tempers the softmax by the
+    square root of the text's bytes), in compiled code, since in Python it costs more than all other signals together.
+    """
+    from py3langid import modelio
+    from py3langid.langid import MODEL_DIR, MODEL_FILE
+
+    from tasks.annotate.kernel import add_likelihoods
+
+    table, prior, labels, moves, rows, features = modelio.load_model(MODEL_DIR / MODEL_FILE)
+    table = np.ascontiguousarray(table, dtype=np.float32)
+    moves = np.asarray(moves, dtype=np.uint32)
+    rows = np.asarray(rows, dtype=np.uint32) << np.uint32(8)
+    features = np.asarray(features, dtype=np.int32)
+    codes = [code(label) for label in labels]
+    merge = np.array([codes.index(name) for name in codes])  # several labels may share a code: their probabilities add up
+    counts, seen = np.zeros(len(table), np.int32), np.empty(len(table), np.int32)
+    for array in (table, moves, rows, features):
+        array.setflags(write=False)
 
     def classify(text: str) -> tuple[str, float]:
-        label, score = model.classify(text)
-        return code(label), min(1.0, float(score))
+        data = unicodedata.normalize("NFC", text.lower() if text.isupper() else text).encode()
+        scores = np.array(prior, dtype=np.float32)
+        add_likelihoods(np.frombuffer(data, np.uint8), moves, rows, features, table, counts, seen, scores)
+        odds = np.exp((scores - scores.max()).astype(np.float64) / math.sqrt(len(data) or 1))
+        shares = np.bincount(merge, odds, len(codes))
+        best = int(shares.argmax())
+        return codes[best], min(1.0, float(shares[best] / shares.sum()))
 
     return classify
 
