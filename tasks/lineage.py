@@ -37,15 +37,17 @@ PATIENCE = 120.0                                # seconds to wait for another re
 # What a view shows before there is a file, and at the least: columns that a file lacks are NULL.
 COLUMNS = {
     "documents": DOCUMENTS,
-    "signals": pa.schema([("doc_id", UUID), ("row", pa.int32()), ("language", pa.string())]),
+    "signals": pa.schema([("doc_id", UUID), ("row", pa.int32()), ("language", pa.string()), ("n_words", pa.int32())]),
     "spans": SPANS,
     "fates": FATES,
     "plan": pa.schema([("doc_id", UUID), ("source", pa.string())]),
     "tokens": TOKENS,
-    "packing": pa.schema([("sample_id", pa.int64()), ("segment", pa.int32()), ("shard", pa.string()),
+    "packing": pa.schema([("sample_id", pa.int64()), ("segment", pa.int32()), ("shard", pa.int32()),
                           ("row", pa.int32()), ("offset", pa.int32()), ("length", pa.int32()), ("doc_id", UUID)]),
 }
 LEFT_OUT = {"text", "minhash", "tokens"}        # large, and BYTE_STREAM_SPLIT integers are more than old DuckDBs read
+NUMBERS = {"BOOLEAN", "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT",
+           "FLOAT", "DOUBLE"}
 
 Tables = dict[str, list[dict]]
 
@@ -100,7 +102,7 @@ def from_events(root: Root) -> Tables:
             _follow(runs.setdefault(event["run_id"] or event["event_id"], {}), said, at, flow=subject,
                     run_id=event["run_id"])
         elif kind == "training":
-            _follow(trainings.setdefault(subject, {}), said, at, run=subject)
+            _follow(trainings.setdefault(subject, {}), {"batch": _batch(said)} | said, at, run=subject)
         elif kind == "shard":
             tables["shards"] += [{"stage": subject} | origin | shard for shard in said.get("shards", [])]
         elif kind == "step":
@@ -116,10 +118,18 @@ def from_events(root: Root) -> Tables:
             tables["publications"].append({"name": subject} | said | {"published_at": at})
         elif kind == "failure":
             tables["failures"].append(origin | said | {"subject": subject})
+    for (run, step), row in checkpoints.items():
+        if step and row.get("samples") and run in trainings:
+            trainings[run].setdefault("batch", row["samples"] // step)  # a step takes the same number throughout
     for name, rows in {"runs": runs, "trainings": trainings, "steps": steps, "checkpoints": checkpoints}.items():
         tables[name] = list(rows.values())
     tables["failures"] += [{"subject": path, "stage": "ledger", "reason": "event_unreadable"} for path in broken]
     return tables
+
+
+def _batch(said: dict) -> int | None:
+    settings = said.get("settings")
+    return settings.get("batch") if isinstance(settings, dict) else None
 
 
 def _follow(row: dict, said: dict, at: datetime, **names) -> None:
@@ -173,28 +183,28 @@ def _of_manifest(root: Root, folder: str, manifest: dict) -> Tables:
     tokenizer = manifest.get("tokenizer") or {}
     shards, parts = manifest.get("shards", []), manifest.get("parts", [])
 
-    def file(kind: str, path: str, part: int | None = None, shard: str | None = None) -> dict:
-        return which | {"kind": kind, "path": root.url(path), "part": part, "shard": shard}
+    def file(kind: str, number: int, path: str) -> dict:
+        return which | {"kind": kind, "number": number, "path": root.url(path)}
 
     funnel = manifest.get("funnel", [])
-    plan = manifest.get("plan")
     return {
         "corpora": [which | {key: manifest.get(key) for key in (
             "parent", "recipe", "settings_key", "settings", "dtype", "documents", "tokens", "bytes")} | {
             "tokenizer": tokenizer.get("name"), "n_vocab": tokenizer.get("n_vocab"), "shards": len(shards)}],
         "corpus_inputs": [which | entry for entry in manifest.get("inputs", [])],
-        "corpus_shards": [which | entry | {"shard": entry["path"]} for entry in shards],
+        "corpus_shards": [which | entry | {"shard": number, "file": entry["path"]}
+                          for number, entry in enumerate(shards)],
         "funnel": [which | {"position": position, "stage": entry["stage"], "rows_in": entry.get("in"),
                             "kept": entry.get("kept"), "dropped": entry.get("dropped")}
                    for position, entry in enumerate(funnel)],
         "funnel_rules": [which | {"stage": entry["stage"], "rule": rule, "dropped": n}
                          for entry in funnel for rule, n in sorted((entry.get("rules") or {}).items())],
         "mixtures": [which | entry for entry in manifest.get("mixture", [])],
-        "files": [file(kind, entry[kind], part) for part, entry in enumerate(parts)
+        "files": [file(kind, number, entry[kind]) for number, entry in enumerate(parts)
                   for kind in ("documents", "signals", "spans") if entry.get(kind)]
-        + [file("tokens", f"{folder}/{entry['path']}", shard=entry["path"]) for entry in shards]
-        + [file("fates", f"{folder}/{entry['path']}") for entry in manifest.get("fates", [])]
-        + ([file("plan", f"{folder}/{plan['path']}")] if plan else []),
+        + [file(kind, number, f"{folder}/{entry['path']}") for kind, entries in (
+            ("tokens", shards), ("fates", manifest.get("fates", [])), ("plan", [manifest["plan"]]))
+           for number, entry in enumerate(entries)],
     }
 
 
@@ -222,6 +232,7 @@ def build(path: str, root: Root, tables: Tables) -> None:
         files = tables.get("files", [])
         relations = {kind: _relation(con, root, [file for file in files if file["kind"] == kind], columns)
                      for kind, columns in COLUMNS.items()}
+        relations["numbers"] = _numbers(con, relations["signals"])
         con.execute(re.sub(r"\{(\w+)\}", lambda found: relations[found[1]], (SCHEMA / "views.sql").read_text()))
         con.execute("USE memory")
         con.execute("DETACH lineage")           # which checkpoints it
@@ -285,6 +296,12 @@ def _read(names: tuple[str, ...], paths: Iterable[str], wanted: dict[str, str]) 
     listed = ", ".join(_text(glob.escape(path)) for path in paths)
     return (f"SELECT {', '.join(columns)}, filename, file_row_number "
             f"FROM read_parquet([{listed}], filename = true, file_row_number = true)")
+
+
+def _numbers(con: duckdb.DuckDBPyConnection, relation: str) -> str:
+    """The columns of `relation` that measure something, as DOUBLE: numbers and truth values, but not places."""
+    described = con.execute(f"DESCRIBE SELECT * EXCLUDE (row, file_row_number) FROM {relation}").fetchall()
+    return ", ".join(f"{_name(name)}::DOUBLE AS {_name(name)}" for name, kind, *_ in described if kind in NUMBERS)
 
 
 def _footer(root: Root, url: str) -> tuple[str, ...] | None:

@@ -30,7 +30,7 @@ CREATE TABLE corpora (
 CREATE TABLE corpus_inputs (
     name VARCHAR, version BIGINT, uri VARCHAR, source VARCHAR, snapshot VARCHAR, digest VARCHAR, bytes BIGINT);
 CREATE TABLE corpus_shards (
-    name VARCHAR, version BIGINT, shard VARCHAR, sha256 VARCHAR, rows BIGINT, tokens BIGINT, bytes BIGINT);
+    name VARCHAR, version BIGINT, shard BIGINT, file VARCHAR, sha256 VARCHAR, rows BIGINT, tokens BIGINT, bytes BIGINT);
 
 -- what went into each stage and came out; position is the order of the flow
 CREATE TABLE funnel (
@@ -42,14 +42,15 @@ CREATE TABLE mixtures (
     name VARCHAR, version BIGINT, source VARCHAR, language VARCHAR, documents BIGINT, weight DOUBLE, planned_tokens BIGINT,
     tokens BIGINT, epochs DOUBLE);
 
--- which Parquet file belongs to which version; path as it was at the time of the rebuild, shard as the manifest names it.
+-- which Parquet file belongs to which version; path as it was at the time of the rebuild, number counts files of a kind.
 -- kind: documents, signals, spans (by part of the input), tokens, fates, plan, packing (name is the training run's)
-CREATE TABLE files (kind VARCHAR, name VARCHAR, version BIGINT, part BIGINT, shard VARCHAR, path VARCHAR);
+CREATE TABLE files (kind VARCHAR, name VARCHAR, version BIGINT, number BIGINT, path VARCHAR);
 
--- trainings, and what they logged; a resumed run's last word on a step counts
+-- trainings, and what they logged; a resumed run's last word on a step counts. Step n (from 1) takes the samples
+-- from (n - 1) * batch to n * batch - 1.
 CREATE TABLE trainings (
     run VARCHAR, task VARCHAR, corpus VARCHAR, version BIGINT, manifest VARCHAR, base VARCHAR, device VARCHAR,
-    world_size BIGINT, zero_stage BIGINT, model_parameters BIGINT, steps BIGINT, tokens BIGINT, loss_first DOUBLE,
+    batch BIGINT, world_size BIGINT, zero_stage BIGINT, model_parameters BIGINT, steps BIGINT, tokens BIGINT, loss_first DOUBLE,
     loss_last DOUBLE, seconds DOUBLE, energy_joules DOUBLE, energy_method VARCHAR, started_at TIMESTAMP, ended_at TIMESTAMP,
     outcome VARCHAR, reason VARCHAR, settings VARCHAR);
 CREATE TABLE steps (

@@ -5,17 +5,23 @@
 
 -- every record that gave text, kept or not
 CREATE VIEW documents AS
-SELECT f.name, f.version, f.part, p.* EXCLUDE (filename, file_row_number), p.file_row_number AS row
+SELECT f.name, f.version, f.number AS part, p.* EXCLUDE (filename, file_row_number), p.file_row_number AS row
 FROM {documents} AS p JOIN files AS f ON f.kind = 'documents' AND f.path = p.filename;
 
 -- the signals of each document
 CREATE VIEW signals AS
-SELECT f.name, f.version, f.part, p.* EXCLUDE (filename, file_row_number)
+SELECT f.name, f.version, f.number AS part, p.* EXCLUDE (filename, file_row_number)
 FROM {signals} AS p JOIN files AS f ON f.kind = 'signals' AND f.path = p.filename;
+
+-- the same, one row for each number
+CREATE VIEW measures AS
+SELECT name, version, doc_id, signal, value FROM (
+    UNPIVOT (SELECT name, version, doc_id, {numbers} FROM signals)
+    ON COLUMNS(* EXCLUDE (name, version, doc_id)) INTO NAME signal VALUE value);
 
 -- where personal data was replaced: type, offset and length in code points, never the value
 CREATE VIEW spans AS
-SELECT f.name, f.version, f.part, p.* EXCLUDE (filename, file_row_number)
+SELECT f.name, f.version, f.number AS part, p.* EXCLUDE (filename, file_row_number)
 FROM {spans} AS p JOIN files AS f ON f.kind = 'spans' AND f.path = p.filename;
 
 -- one row for each input record: kept, or dropped by which stage and rule
@@ -28,9 +34,9 @@ CREATE VIEW plan AS
 SELECT f.name, f.version, p.* EXCLUDE (filename, file_row_number)
 FROM {plan} AS p JOIN files AS f ON f.kind = 'plan' AND f.path = p.filename;
 
--- one row for each document in a token shard; row is its index there
+-- one row for each document in a token shard; shard counts the files of the version, row is the index in the file
 CREATE VIEW tokens AS
-SELECT f.name, f.version, f.shard, p.file_row_number AS row, p.* EXCLUDE (filename, file_row_number)
+SELECT f.name, f.version, f.number AS shard, p.file_row_number AS row, p.* EXCLUDE (filename, file_row_number)
 FROM {tokens} AS p JOIN files AS f ON f.kind = 'tokens' AND f.path = p.filename;
 
 -- which tokens of which shard row make up each training sample
