@@ -1,0 +1,234 @@
+"""Extract: from a range of an archive file to documents, and a fate for every record that gave none.
+
+A record is a response, resource, conversion (WET) or revisit, or a span of bytes that cannot be read;
+requests, metadata and file information describe others and are no input. Each gives one row: a document,
+or a fate whose rule is one of RULES. JSONL and Parquet rows are records too.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field
+
+from tasks.extract.content import Page, clean, main_text, nesting
+from tasks.extract.decode import Expansion, Undecodable, dechunk, decode, decompress
+from tasks.extract.records import Record, Unreadable, read_records
+from tasks.extract.rights import rights
+from tasks.extract.rows import Row, read_rows
+from tasks.ingest import Split
+from tasks.schema import DOCUMENTS, FATES, content_id, doc_id, id_array
+from tasks.stage import Result, Stage, attempt
+
+RULES = {
+    "http_status": "the server answered with another status (value) than those wanted",
+    "media_type": "neither HTML nor plain text (detail: the media type)",
+    "too_large": "the record or its decoded body is larger (value, bytes) than max_record_bytes",
+    "expansion": "the record or its body inflates by a greater factor (value) than max_expansion",
+    "too_deep": "elements nested deeper (value) than max_depth",
+    "charset": "no encoding decodes the body: too many characters (value, share) undecodable",
+    "content_encoding": "the body does not inflate as its headers say",
+    "empty_text": "the page has no main text",
+    "unreadable": "bytes that hold no readable record (value: how many; detail: why)",
+    "revisit": "the server sent nothing new; the record refers to an earlier one",
+    "no_http": "a response without a readable HTTP header",
+    "timeout": "the page took longer than allowed in an earlier attempt",
+    "crash": "the extractor died on the page in an earlier attempt",
+    "memory": "the page took more memory than allowed in an earlier attempt",
+    "error": "the extractor raised an exception (detail: its class)",
+}
+_INPUT = {"response", "resource", "conversion", "revisit"}
+_HTML = {"text/html", "application/xhtml+xml", "application/xhtml"}
+_SMALL = 1 << 20             # bytes up to which any expansion is harmless
+_MEDIA_TYPE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,40}/[a-z0-9][a-z0-9.+-]{0,60}")
+_CHARSET = re.compile(r"charset\s*=\s*[\"']?\s*([^\s;\"']{1,40})", re.IGNORECASE)
+_HOST = re.compile(r"[a-z][a-z0-9+.-]*://(?:[^/?#@]*@)?(\[[^\]]*\]|[^/:?#\s]*)", re.IGNORECASE)
+_STATUS = re.compile(rb"HTTP/\d(?:\.\d)?[ \t]+(\d{3})\b[^\n]*\n", re.IGNORECASE)
+_BLANK_LINE = re.compile(rb"\r?\n\r?\n")
+
+
+class Extract(BaseModel):
+    """Settings of the extract stage."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    engine: Literal["resiliparse", "trafilatura"] = Field(
+        "resiliparse", description="finds the main text; trafilatura is some ten times slower and more exact")
+    comments: bool = Field(False, description="whether readers' comments are part of a page's main text")
+    statuses: tuple[int, ...] = Field((200, 203), description="HTTP status codes whose pages are wanted")
+    max_record_bytes: int = Field(16 << 20, gt=0, description="largest record, and largest decoded body, in bytes")
+    max_expansion: float = Field(
+        200.0, gt=1, description="largest ratio of a body's decoded to its compressed size, above 1 MiB decoded")
+    max_depth: int = Field(
+        512, gt=0, description="deepest nesting of elements; browsers' parsers stop there too (Blink: 512)")
+    max_work: int = Field(
+        20_000_000, gt=0, description="sum of the depths of a page's tags above which its whole visible text is taken, "
+        "because the search for the main text would take some 5 s or more")
+
+
+extract = Stage("extract", version=1, settings=Extract, needs={}, makes=DOCUMENTS)
+
+
+class _Drop(Exception):
+    """A record gives no document: the rule, and what decided."""
+
+    def __init__(self, rule: str, value: float | None = None, threshold: float | None = None,
+                 detail: str | None = None):
+        super().__init__(rule)
+        self.fate = {"rule": rule, "value": value, "threshold": threshold, "detail": detail}
+
+
+@extract.shard
+def documents(split: Split, settings: Extract) -> Result:
+    """The documents of `split` in the order of the file, and the fates of its other records.
+
+    Raises OSError when the file cannot be read at all.
+    """
+    made: list[dict[str, Any]] = []
+    dropped: list[dict[str, Any]] = []
+    for record in _records(split, settings):
+        origin = _origin(record, split)
+        try:
+            if isinstance(record, Unreadable):
+                raise _Drop("expansion" if record.reason == "expansion" else "unreadable", record.length,
+                            detail=record.reason)
+            # Places are unique in a file; those inside a member that holds several records are told apart by sign.
+            if reason := attempt(record.offset if not record.inner else -2 - record.offset - record.inner):
+                raise _Drop(reason)
+            made.append(origin | _document(record, settings))
+        except _Drop as drop:
+            dropped.append(origin | drop.fate)
+        except MemoryError:
+            dropped.append(origin | {"rule": "memory"})
+        except Exception as error:  # whatever a parser makes of a page, the page's fate says so and the rest goes on
+            dropped.append(origin | {"rule": "error", "detail": type(error).__name__})
+    for fate in dropped:
+        fate |= {"outcome": "dropped", "stage": "extract"}
+    return Result(_table(made, DOCUMENTS), _table(dropped, FATES), rows_in=len(made) + len(dropped))
+
+
+def _records(split: Split, settings: Extract) -> Iterator[Record | Unreadable | Row]:
+    if split.kind != "warc":
+        yield from read_rows(split, settings.max_record_bytes)
+        return
+    for record in read_records(split.path, split.start, split.end, settings.max_record_bytes):
+        if isinstance(record, Unreadable) or record.type in _INPUT:
+            yield record
+
+
+def _origin(record: Record | Unreadable | Row, split: Split) -> dict[str, Any]:
+    """The columns that say where a row comes from; they are the same in DOCUMENTS and FATES."""
+    inner = f"#{record.inner}" if record.inner else ""
+    url = "" if isinstance(record, Unreadable) else record.headers.get("warc-target-uri", "").strip("<>")
+    host = _HOST.match(url)
+    return {"doc_id": doc_id(split.uri + inner, record.offset), "url": url,
+            "domain": host.group(1).lower().rstrip(".") if host else "",
+            "snapshot": split.snapshot, "source": split.source, "warc_file": split.uri, "warc_offset": record.offset,
+            "warc_length": record.length}
+
+
+def _document(record: Record | Row, settings: Extract) -> dict[str, Any]:
+    """The other columns of DOCUMENTS. Raises _Drop."""
+    if record.type == "revisit":
+        raise _Drop("revisit")
+    if record.size > settings.max_record_bytes:
+        raise _Drop("too_large", record.size, settings.max_record_bytes)
+    if record.size > _SMALL and record.expansion > settings.max_expansion:
+        raise _Drop("expansion", record.expansion, settings.max_expansion)
+    if isinstance(record, Row):
+        page, charset, size, signals = Page(clean(record.title), clean(record.text)), "utf-8", record.size, []
+    elif record.type == "conversion":
+        text, charset = _decoded(record.block, "utf-8")
+        page, size, signals = Page("", clean(text)), record.size, []
+    else:
+        page, charset, size, signals = _web_page(record, settings)
+    if not page.text:
+        raise _Drop("empty_text", 0)
+    return {"content_id": content_id(page.text), "fetched_at": _instant(record.headers.get("warc-date", "")),
+            "charset": charset, "title": page.title, "rights": signals, "html_bytes": size, "text": page.text}
+
+
+def _web_page(record: Record, settings: Extract) -> tuple[Page, str, int, list[str]]:
+    """(page, charset, bytes of the decoded body, rights) of a response or resource record. Raises _Drop."""
+    headers, body = _http(record, settings)
+    fields = dict(reversed(headers))  # the first of a name counts
+    content_type = fields.get("content-type", "")
+    media_type = content_type.partition(";")[0].strip().lower()
+    if not media_type:
+        media_type = record.headers.get("warc-identified-payload-type") or _sniffed(body)
+    if media_type not in _HTML and media_type != "text/plain":
+        raise _Drop("media_type", detail=media_type if _MEDIA_TYPE.fullmatch(media_type) else "invalid")
+    if "chunked" in fields.get("transfer-encoding", "").lower():
+        body = dechunk(body)
+    limit = min(settings.max_record_bytes, max(_SMALL, int(settings.max_expansion * len(body))))
+    try:
+        encoded, body = len(body), decompress(body, fields.get("content-encoding", ""), limit)
+    except Expansion as expansion:
+        if limit == settings.max_record_bytes:
+            raise _Drop("too_large", expansion.size, limit) from None
+        raise _Drop("expansion", expansion.size / encoded, settings.max_expansion) from None
+    except Undecodable:
+        raise _Drop("content_encoding") from None
+    declared = _CHARSET.search(content_type)
+    text, charset = _decoded(body, declared.group(1) if declared else None)
+    if media_type == "text/plain":
+        return Page("", clean(text)), charset, len(body), rights(b"", headers)
+    html = body if charset == "utf-8" else text.encode("utf-8", "replace")
+    depth, work = nesting(html)
+    if depth > settings.max_depth:
+        raise _Drop("too_deep", depth, settings.max_depth)
+    page = main_text(text, engine=settings.engine, search=work <= settings.max_work, comments=settings.comments)
+    return page, charset, len(body), rights(html, headers)
+
+
+def _http(record: Record, settings: Extract) -> tuple[list[tuple[str, str]], bytes]:
+    """HTTP headers (names in lower case) and the body as sent. Raises _Drop."""
+    status = _STATUS.match(record.block)
+    if record.type == "resource" and status is None:
+        return [("content-type", record.headers.get("content-type", ""))], record.block
+    if status is None:
+        raise _Drop("no_http")
+    if int(status.group(1)) not in settings.statuses:
+        raise _Drop("http_status", int(status.group(1)), settings.statuses[0] if settings.statuses else None)
+    end = _BLANK_LINE.search(record.block, status.end() - 2)
+    if end is None:
+        raise _Drop("no_http")
+    headers = []
+    for line in record.block[status.end():end.start()].decode("latin-1").split("\n"):
+        name, colon, value = line.partition(":")
+        if colon:
+            headers.append((name.strip().lower(), value.strip()))
+    return headers, record.block[end.end():]
+
+
+def _sniffed(body: bytes) -> str:
+    head = body[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    html = head.startswith((b"<!doctype html", b"<html", b"<head", b"<body", b"<!--", b"<title")) or b"<html" in head
+    return "text/html" if html else "application/octet-stream"
+
+
+def _decoded(body: bytes, declared: str | None) -> tuple[str, str]:
+    try:
+        return decode(body, declared)
+    except Undecodable as undecodable:
+        raise _Drop("charset", undecodable.args[0], detail="undecodable") from None
+
+
+def _instant(date: str) -> datetime | None:
+    """A WARC-Date (W3C form of ISO 8601, UTC) as a time; None when it is not one."""
+    try:
+        instant = datetime.fromisoformat(date)
+    except ValueError:
+        return None
+    return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
+
+
+def _table(rows: list[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
+    columns = []
+    for field in schema:
+        values = [row.get(field.name) for row in rows]
+        ids = isinstance(field.type, pa.UuidType)
+        columns.append(id_array(values) if ids else pa.array(values, field.type))
+    return pa.table(columns, schema=schema)

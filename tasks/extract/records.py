@@ -1,0 +1,403 @@
+"""Reading WARC and ARC files so that damage costs what is damaged and nothing else.
+
+FastWARC reads at twice the speed of the inflating here, but ends or raises at the first damaged
+member, knows no ARC, and cannot start in the middle of a file. Reading is a twentieth of this
+stage's time, so every gzip member is inflated by zlib here, and FastWARC only opens .zst and .lz4.
+
+A file may be read in byte ranges: a range owns the members (or, in plain files, the records) whose
+first byte lies in it. To find the first one without an index, reading starts `LOOKBACK` bytes early
+at the first member that begins like a record, and follows the chain of members from there: a
+`.warc.gz` that was itself crawled lies byte for byte in its record, and its members are not ours.
+
+Formats: WARC 1.0 and 1.1 (https://iipc.github.io/warc-specifications/), ARC 1 and 2
+(https://archive.org/web/researcher/ArcFileFormat.php).
+"""
+
+import re
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import fsspec
+
+from tasks.ingest import compression
+
+LOOKBACK = 4 << 20           # bytes; few records of a crawl take more (Common Crawl cuts bodies at 1 to 5 MiB)
+MAX_HEAD = 1 << 20           # bytes of WARC header; real ones stay below 4 KB
+BOMB_BYTES = 1 << 30         # a member that inflates to more than this ...
+BOMB_RATIO = 200             # ... and this many times its size is given up
+_PIECE = 64 << 10            # compressed bytes inflated at a time: what is left of one is copied
+_CHUNK = 1 << 20             # bytes read from the file at a time
+
+_GZIP = b"\x1f\x8b\x08"
+_BLANK_LINE = re.compile(rb"\r?\n\r?\n")
+_ARC_HEAD = rb"[a-z][a-z0-9+.-]*://?[^\s]* [0-9a-fA-F.:]+ \d{8,14} [^\n]* ?\d+\r?\n"
+_ARC = re.compile(_ARC_HEAD)
+_NEXT_WARC = re.compile(rb"\n(?=WARC/\d\.\d+\r?\n)")
+_NEXT_ARC = re.compile(rb"\n(?=" + _ARC_HEAD + rb")")
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A record. `block` is empty when it is larger than the limit; `size` says how large it is.
+
+    `offset` is where its gzip member (in a plain file: the record) begins in the file; in .zst and .lz4 files
+    where it begins in the decompressed stream. `inner` is its place in a member that holds several, else 0.
+    `length` is the bytes it takes in the file, None when it shares a member.
+    """
+
+    offset: int
+    inner: int
+    length: int | None
+    type: str
+    headers: dict[str, str]
+    block: bytes
+    size: int
+    expansion: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Bytes [offset, offset + length) of the file that hold no readable record, and why (a reason code)."""
+
+    offset: int
+    inner: int
+    length: int
+    reason: str
+
+
+class _Damaged(Exception):
+    """The bytes do not inflate, or not within bounds. The argument is a reason code."""
+
+
+def read_records(path: str, start: int, end: int, max_bytes: int) -> Iterator[Record | Unreadable]:
+    """The records and unreadable spans of the file at `path` (local or any fsspec URI) that begin in [start, end).
+
+    Blocks larger than `max_bytes` are passed over, not held. Files compressed with zstd or lz4 cannot be entered
+    in the middle: the range that begins at 0 has all their records. Raises OSError when the file cannot be read.
+    """
+    with Window(path) as window:
+        kind = compression(window.at(0, 4))
+        if kind == "gzip":
+            yield from _read_gzip(window, start, end, max_bytes)
+        elif kind == "none":
+            yield from _read_plain(window, start, end, max_bytes)
+        elif start == 0:
+            yield from _read_stream(window, kind, max_bytes)
+
+
+class Window:
+    """Random reads of a file, in large pieces."""
+
+    def __init__(self, path: str):
+        self._file = fsspec.open(path, "rb").open() if "://" in path else open(path, "rb", buffering=0)
+        self.size = self._file.seek(0, 2)
+        self._start, self._data = 0, b""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._file.close()
+
+    def at(self, position: int, n: int) -> bytes:
+        """The `n` bytes at `position`; fewer at the end of the file."""
+        first = position - self._start
+        if not 0 <= first <= first + n <= len(self._data):
+            if position >= self.size:
+                return b""
+            self._file.seek(position)
+            pieces, wanted = [], max(n, _CHUNK)
+            while wanted > 0 and (piece := self._file.read(wanted)):
+                pieces.append(piece)
+                wanted -= len(piece)
+            self._start, self._data, first = position, b"".join(pieces), 0
+        return self._data[first:first + n]
+
+    def find(self, needle: bytes, position: int) -> int:
+        """Where `needle` is next found at or after `position`; the size of the file when it is not."""
+        while position < self.size:
+            data = self.at(position, _CHUNK)
+            if (found := data.find(needle)) >= 0:
+                return position + found
+            position += max(1, len(data) - len(needle) + 1)
+        return self.size
+
+
+class _Member:
+    """The inflated bytes of the gzip member at `start`, its checksum verified at the end."""
+
+    def __init__(self, window: Window, start: int):
+        self._window, self._inflater = window, zlib.decompressobj(31)
+        self.start, self.fed, self.inflated = start, start, 0
+
+    @property
+    def end(self) -> int:
+        """Where the next byte to inflate lies; once the member is read, where the next member begins."""
+        return self.fed - len(self._inflater.unused_data or self._inflater.unconsumed_tail)
+
+    def read(self, n: int) -> bytes:
+        """The next bytes, at most `n`; none at the end of the member. Raises _Damaged."""
+        inflater = self._inflater
+        while not inflater.eof:
+            piece = inflater.unconsumed_tail
+            if not piece:
+                piece = self._window.at(self.fed, _PIECE)
+                self.fed += len(piece)
+            try:
+                data = inflater.decompress(piece, n)
+            except zlib.error:
+                raise _Damaged("corrupt") from None
+            if data:
+                self.inflated += len(data)
+                if self.inflated > max(BOMB_BYTES, BOMB_RATIO * (self.end - self.start)):
+                    raise _Damaged("expansion")
+                return data
+            if not piece and not inflater.eof:
+                raise _Damaged("truncated")
+        return b""
+
+    def skip(self, until: int) -> None:
+        """Inflates the rest, or as much as lies before `until`. Raises _Damaged."""
+        while self.end < until and self.read(_CHUNK):
+            pass
+
+
+class _Stream:
+    """Bytes read forwards, with sight of what comes next."""
+
+    def __init__(self, read: Callable[[int], bytes], position: int = 0):
+        self._read, self._data, self.position = read, bytearray(), position
+
+    def peek(self, n: int) -> memoryview:
+        """The next `n` bytes, fewer at the end. Release it before the stream moves on."""
+        while len(self._data) < n and (piece := self._read(max(_CHUNK, n - len(self._data)))):
+            self._data += piece
+        return memoryview(self._data)[:n]
+
+    def look(self, n: int) -> bytes:
+        with self.peek(n) as view:
+            return bytes(view)
+
+    def drop(self, n: int) -> int:
+        """Passes over `n` bytes; returns how many there were."""
+        dropped = 0
+        while dropped < n:
+            piece = min(n - dropped, len(self._data))
+            del self._data[:piece]
+            dropped += piece
+            if dropped < n and not self.look(1):
+                break
+        self.position += dropped
+        return dropped
+
+    def drop_blank(self) -> None:
+        """Passes over line ends."""
+        while data := self.look(64):
+            blank = len(data) - len(data.lstrip(b"\r\n"))
+            self.drop(blank)
+            if blank < len(data):
+                break
+
+    def drop_until(self, pattern: re.Pattern) -> None:
+        """Passes over everything before the end of the next match of `pattern`, which spans at most 4 KiB."""
+        while data := self.look(_CHUNK):
+            if match := pattern.search(data):
+                self.drop(match.end())
+                return
+            self.drop(len(data) if len(data) < _CHUNK else _CHUNK - 4096)
+
+
+def _starts_record(data: bytes) -> bool:
+    data = data.lstrip(b"\r\n")
+    return data.startswith(b"WARC/") or _ARC.match(data) is not None
+
+
+def _next_member(window: Window, position: int) -> int:
+    """Where the next gzip member that begins like a record lies, at or after `position`; else the file's size."""
+    while (position := window.find(_GZIP, position)) < window.size:
+        try:
+            if _starts_record(zlib.decompressobj(31).decompress(window.at(position, 8192), 4096)):
+                return position
+        except zlib.error:
+            pass
+        position += 1
+    return window.size
+
+
+def _read_gzip(window: Window, start: int, end: int, max_bytes: int) -> Iterator[Record | Unreadable]:
+    position = 0 if start <= LOOKBACK else _next_member(window, start - LOOKBACK)
+    end = min(end, window.size)
+    while position < end:
+        member, stream, owned = _Member(window, position), None, position >= start
+        try:
+            if window.at(position, 3) != _GZIP:
+                raise _Damaged("not_gzip")
+            if owned:
+                stream = _Stream(member.read)
+                yield from _member_records(member, stream, max_bytes)
+            else:
+                member.skip(end)
+            position = member.end
+        except _Damaged as damage:
+            resume = _next_member(window, position + 1)
+            if owned and not _is_padding(window, position, resume):
+                yield Unreadable(position, stream.position if stream else 0, resume - position, str(damage))
+            position = resume
+
+
+def _is_padding(window: Window, start: int, end: int) -> bool:
+    return end - start <= _CHUNK and not window.at(start, end - start).strip(b"\0\r\n ")
+
+
+def _member_records(member: _Member, stream: _Stream, max_bytes: int) -> Iterator[Record | Unreadable]:
+    """The records of one member: usually one, and then the member's end counts and not its Content-Length."""
+    stream.drop_blank()
+    if not stream.look(1):
+        return
+    if not _starts_record(stream.look(4096)):
+        member.skip(member._window.size)
+        yield Unreadable(member.start, 0, member.end - member.start, "not_a_record")
+        return
+    head = _head(stream)
+    if head is not None:
+        kind, headers, length, size = head
+        wanted = max_bytes + 1 if length is None or length > max_bytes else length
+        with stream.peek(size + wanted + 4096) as view:
+            rest, there = bytes(view[size + wanted:]), len(view) - size
+        alone = length is None or not _starts_record(rest)
+        if alone and there <= max_bytes:
+            with stream.peek(size + max_bytes + 1) as view:
+                block = bytes(view[size:])
+            if len(block) <= max_bytes:
+                if length is None or len(block) < length:
+                    length = len(block)
+                if len(block) - length <= 4 or not block[length:].strip(b"\r\n"):
+                    block = block[:length]
+                yield Record(member.start, 0, member.end - member.start, kind, headers, block, len(block),
+                             member.inflated / (member.end - member.start))
+                return
+    yield from _stream_records(stream, max_bytes, member)
+
+
+def _read_plain(window: Window, start: int, end: int, max_bytes: int) -> Iterator[Record | Unreadable]:
+    position = max(0, start - LOOKBACK)
+
+    def read(n: int) -> bytes:
+        nonlocal position
+        data = window.at(position, n)
+        position += len(data)
+        return data
+
+    stream = _Stream(read, position)
+    if position > 0:
+        arc = _ARC.match(window.at(0, 4096)) is not None
+        stream.drop_until(_NEXT_ARC if arc else _NEXT_WARC)
+    for record in _stream_records(stream, max_bytes, window=window):
+        if record.offset >= end:
+            return
+        if record.offset >= start:
+            yield record
+
+
+def _read_stream(window: Window, kind: str, max_bytes: int) -> Iterator[Record | Unreadable]:
+    from fastwarc.stream_io import Lz4Reader, ZstdReader
+
+    source = window._file
+    source.seek(0)
+    reader = (ZstdReader if kind == "zstd" else Lz4Reader)(source)
+
+    def read(n: int) -> bytes:
+        try:
+            return reader.read(n)
+        except OSError:
+            raise _Damaged("corrupt") from None
+
+    stream = _Stream(read)
+    try:
+        yield from _stream_records(stream, max_bytes)
+    except _Damaged as damage:
+        yield Unreadable(stream.position, 0, window.size, str(damage))
+
+
+def _stream_records(stream: _Stream, max_bytes: int, member: _Member | None = None,
+                    window: Window | None = None) -> Iterator[Record | Unreadable]:
+    """Records one after the other. One whose length is wrong is lost, and reading goes on at the next header."""
+
+    def place(at: int) -> tuple[int, int]:
+        return (at, 0) if member is None else (member.start, at)
+
+    def lost(at: int, reason: str) -> Unreadable:
+        stream.drop(1)
+        stream.drop_until(pattern)
+        return Unreadable(*place(at), stream.position - at, reason)
+
+    pattern = _NEXT_ARC if _ARC.match(stream.look(4096)) else _NEXT_WARC
+    while True:
+        stream.drop_blank()
+        at = stream.position
+        if not stream.look(1):
+            return
+        head = _head(stream)
+        if head is None or head[2] is None:
+            yield lost(at, "bad_header" if head is None else "content_length")
+            continue
+        kind, headers, length, size = head
+        whole = size + length
+        if window is not None:
+            follows, there = window.at(at + whole, 64), window.size - at
+        elif length <= max_bytes:
+            with stream.peek(whole + 64) as view:
+                follows, there = bytes(view[whole:]), len(view)
+        else:
+            follows, there = b"", whole
+        rest = follows.lstrip(b"\r\n")
+        if there < whole or rest and not rest.startswith(b"WARC/") and pattern is _NEXT_WARC:
+            yield lost(at, "truncated" if there < whole else "content_length")
+            continue
+        stream.drop(size)
+        block = stream.look(length) if length <= max_bytes else b""
+        if stream.drop(length) < length:
+            yield Unreadable(*place(at), stream.position - at, "truncated")
+            return
+        yield Record(*place(at), None if member else whole, kind, headers, block, length)
+
+
+def _head(stream: _Stream) -> tuple[str, dict[str, str], int | None, int] | None:
+    """(type, headers, length of the block, bytes of the header) of the record that begins here; None if none does."""
+    data = stream.look(4096)
+    if data.startswith(b"WARC/"):
+        match = _BLANK_LINE.search(data)
+        if match is None:
+            data = stream.look(MAX_HEAD)
+            match = _BLANK_LINE.search(data)
+        return None if match is None else _warc_head(data[:match.end()])
+    match = _ARC.match(data)
+    return None if match is None else _arc_head(match.group())
+
+
+def _warc_head(data: bytes) -> tuple[str, dict[str, str], int | None, int] | None:
+    headers: dict[str, str] = {}
+    name = ""
+    for line in data.decode("utf-8", "replace").split("\n")[1:]:
+        if line[:1] in (" ", "\t") and name:  # folded
+            headers[name] += " " + line.strip()
+            continue
+        name, colon, value = line.partition(":")
+        name = name.strip().lower()
+        if colon and name not in headers:
+            headers[name] = value.strip()
+    if "warc-type" not in headers:
+        return None
+    length = headers.get("content-length", "")
+    return headers["warc-type"].lower(), headers, int(length) if length.isdecimal() else None, len(data)
+
+
+def _arc_head(line: bytes) -> tuple[str, dict[str, str], int | None, int]:
+    """An ARC header line (URL, address, date, media type, ..., length) as the headers of a WARC record."""
+    fields = line.decode("utf-8", "replace").split()
+    date = fields[2].ljust(14, "0")
+    headers = {"warc-target-uri": fields[0], "content-type": fields[3],
+               "warc-date": f"{date[:4]}-{date[4:6]}-{date[6:8]}T{date[8:10]}:{date[10:12]}:{date[12:14]}Z"}
+    kind = "warcinfo" if fields[0].startswith("filedesc:") else "response"
+    return kind, headers, int(fields[-1]), len(line)

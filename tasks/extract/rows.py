@@ -1,0 +1,104 @@
+"""Reading JSONL and Parquet dumps whose rows hold text already.
+
+Columns: `text` (needed), `url`, `title` and `date` (ISO 8601), each optional. A row's offset is the byte of its line
+in the (decompressed) JSONL file, or its row number in the Parquet file.
+"""
+
+import gzip
+import json
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import fsspec
+import pyarrow.parquet as pq
+
+from tasks.errors import UserError
+from tasks.extract.records import Unreadable
+from tasks.ingest import Split
+
+COLUMNS = ("text", "url", "title", "date")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of a dump; it has what a WARC record has, so that both are treated alike."""
+
+    offset: int
+    length: int | None
+    text: str
+    size: int
+    title: str = ""
+    headers: dict[str, str] = field(default_factory=dict)
+    type: str = "row"
+    inner: int = 0
+    expansion: float = 1.0
+
+
+def read_rows(split: Split, max_bytes: int) -> Iterator[Row | Unreadable]:
+    """The rows that begin in `split`; a line that is not a JSON object with a text is an unreadable span."""
+    with fsspec.open(split.path, "rb") as file:
+        yield from (_parquet if split.kind == "parquet" else _jsonl)(file, split, max_bytes)
+
+
+def _row(values: dict, offset: int, length: int | None) -> Row:
+    text = values["text"] or ""
+    if not isinstance(text, str):
+        raise TypeError("text")
+    headers = {"warc-target-uri": str(values.get("url") or ""), "warc-date": str(values.get("date") or "")}
+    return Row(offset, length, text, len(text.encode("utf-8", "replace")), str(values.get("title") or ""), headers)
+
+
+def _jsonl(file, split: Split, max_bytes: int) -> Iterator[Row | Unreadable]:
+    zipped = file.read(2) == b"\x1f\x8b"
+    file.seek(0)
+    if zipped:
+        file = gzip.GzipFile(fileobj=file)
+    limit = 2 * max_bytes  # JSON may write a character in six bytes; a longer line is passed over unread
+    offset = max(0, split.start - 1)
+    if split.start:  # the line that holds the byte before is the other range's
+        file.seek(offset)
+        offset += _line(file, 0)[1]
+    while offset < split.end or zipped:
+        try:
+            line, length = _line(file, limit)
+        except (EOFError, OSError, zlib.error):
+            yield Unreadable(offset, 0, max(0, split.end - offset), "corrupt")
+            return
+        if not length:
+            return
+        if line is None or line.strip():
+            try:
+                if line is None:
+                    raise ValueError("too_long")
+                yield _row(json.loads(line), offset, length)
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+                yield Unreadable(offset, 0, length, "too_long" if line is None else "not_a_row")
+        offset += length
+
+
+def _line(file, limit: int) -> tuple[bytes | None, int]:
+    """(the next line, its bytes); None for a line of more than `limit` bytes, which is passed over."""
+    line = file.readline(limit + 1)
+    length, whole = len(line), len(line) <= limit
+    while line and not line.endswith(b"\n") and (line := file.readline(1 << 20)):
+        length += len(line)
+        whole = False
+    return (line if whole else None), length
+
+
+def _parquet(file, split: Split, max_bytes: int) -> Iterator[Row | Unreadable]:
+    parquet = pq.ParquetFile(file, page_checksum_verification=True)
+    present = [name for name in COLUMNS if name in parquet.schema_arrow.names]
+    if "text" not in present:
+        raise UserError(f"{split.uri} has no column `text`; rename the column that holds the text")
+    first = 0
+    for group in range(parquet.num_row_groups):
+        n = parquet.metadata.row_group(group).num_rows
+        if split.start <= first < split.end:
+            row = first
+            for batch in parquet.iter_batches(1024, row_groups=[group], columns=present):
+                for values in batch.to_pylist():
+                    yield _row(values, row, None)
+                    row += 1
+        first += n
