@@ -83,7 +83,7 @@ def read(path: Path) -> dict:
         except FileNotFoundError:
             raise UserError(f"{path / relative}: missing, so the checkpoint is corrupt; {remedy}") from None
         if digest != expected:
-            raise UserError(f"{path / relative}: sha256 is not the one in {ABOUT}, so the checkpoint is corrupt; {remedy}")
+            raise UserError(f"{path / relative}: sha256 is not that of {ABOUT}, so the checkpoint is corrupt; {remedy}")
     return about
 
 

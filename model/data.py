@@ -43,7 +43,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class Batch:
-    """Arrays (rows, length), int64. Padding has input eot, target -100, segment -1."""
+    """Arrays (rows, length), int64. `segments` holds document indices: a row has at most one piece of a document.
+
+    Padding has input eot, target -100, segment -1.
+    """
 
     inputs: np.ndarray
     targets: np.ndarray
@@ -184,10 +187,10 @@ class Samples:
         """The samples as arrays; a sample of -1 is a row of padding."""
         shape = (len(samples), self.length)
         inputs, targets = np.full(shape, self.eot, np.int64), np.full(shape, -100, np.int64)
-        positions, numbers = np.zeros(shape, np.int64), np.full(shape, -1, np.int64)
+        positions, segments = np.zeros(shape, np.int64), np.full(shape, -1, np.int64)
         for i, sample in enumerate(samples):
             at = 0
-            for number, (document, offset, length) in enumerate(self.segments(sample) if sample >= 0 else []):
+            for document, offset, length in self.segments(sample) if sample >= 0 else []:
                 text, counted = self.read(document)
                 end = at + length
                 piece = text[offset:offset + length]
@@ -196,9 +199,9 @@ class Samples:
                 mask = slice(None) if counted is None else counted[offset:offset + length]
                 targets[i, at:end][mask] = piece[mask]
                 positions[i, at:end] = np.arange(length)
-                numbers[i, at:end] = number
+                segments[i, at:end] = document
                 at = end
-        return Batch(inputs, targets, positions, numbers)
+        return Batch(inputs, targets, positions, segments)
 
 
 def corpus_samples(corpus: Corpus, chosen: np.ndarray, length: int, seed: int) -> Samples:

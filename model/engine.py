@@ -20,7 +20,7 @@ from tasks.errors import UserError
 
 
 def start(settings: Optimisation) -> tuple[int, int, torch.device]:
-    """Joins the process group that the launcher described, or makes one of one. Returns rank, world size, device."""
+    """Joins the launcher's process group, or makes one of one. Returns rank, world size, device."""
     cuda = settings.device != "cpu" and torch.cuda.is_available()
     if settings.device == "cuda" and not cuda:
         raise UserError("setting device: cuda was asked for and PyTorch sees no GPU; use auto or cpu, or mend the driver")
@@ -87,7 +87,7 @@ class DeepSpeed:
     def __init__(self, model: torch.nn.Module, settings: Optimisation, device: torch.device):
         deepspeed = import_deepspeed(settings.compile_ops)
         if bf16(settings, device) and settings.zero_stage == 0:
-            raise UserError("setting zero_stage: DeepSpeed's stage 0 in bf16 keeps no fp32 weights and drifts; use stage 1")
+            raise UserError("setting zero_stage: DeepSpeed's stage 0 in bf16 drifts from the others; use stage 1")
         self.clip, self.stage = settings.clip, settings.zero_stage
         self.accumulate = settings.batch // (settings.micro_batch * dist.get_world_size())
         self.engine, *_ = deepspeed.initialize(
@@ -151,7 +151,7 @@ def import_deepspeed(compile_ops: bool):
     if compile_ops:
         missing = [tool for tool in ("g++", "ninja") if shutil.which(tool) is None]
         if missing:
-            raise UserError(f"setting compile_ops: DeepSpeed's build needs {' and '.join(missing)}, not found on PATH: "
+            raise UserError(f"setting compile_ops: DeepSpeed's build needs {' and '.join(missing)}, not on PATH: "
                             "install g++ (Debian: apt-get install g++) and ninja (pip install ninja), or leave it false")
     else:
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False     # else the first start compiles for minutes

@@ -8,7 +8,7 @@ from model.settings import Optimisation
 
 
 def param_groups(model: torch.nn.Module, weight_decay: float) -> list[dict]:
-    """Two groups: tensors of two or more dimensions decay; norms and biases do not (as GPT-2's and Llama's recipes)."""
+    """Two groups: tensors of two or more dimensions decay; norms and biases do not (as in GPT-3's recipe)."""
     trained = [p for p in model.parameters() if p.requires_grad]
     # ZeRO-3 leaves empty tensors behind: the true shape is ds_shape
     matrices = [p for p in trained if len(getattr(p, "ds_shape", p.shape)) >= 2]
@@ -18,8 +18,9 @@ def param_groups(model: torch.nn.Module, weight_decay: float) -> list[dict]:
 
 
 def adamw(model: torch.nn.Module, settings: Optimisation) -> torch.optim.AdamW:
-    return torch.optim.AdamW(param_groups(model, settings.weight_decay), lr=settings.learning_rate, betas=settings.betas,
-                             eps=1e-8)
+    """AdamW (arXiv:1711.05101) with eps 1e-8; the learning rate is set before every step."""
+    groups = param_groups(model, settings.weight_decay)
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas, eps=1e-8)
 
 
 def learning_rate(step: int, settings: Optimisation) -> float:

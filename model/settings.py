@@ -3,9 +3,28 @@
 Importing this module does not import PyTorch.
 """
 
-from typing import Any, Literal
+from difflib import get_close_matches
+from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from tasks.errors import UserError
+
+Settings = TypeVar("Settings", bound=BaseModel)
+
+
+def parse(kind: type[Settings], values: dict[str, Any]) -> Settings:
+    """Settings of `kind` from plain values; UserError names the first wrong key and the nearest valid one."""
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            near = get_close_matches(name, kind.model_fields, 1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(kind.model_fields))}"
+            raise UserError(f"setting {name}: {kind.__name__} has no such setting; {hint}") from None
+        raise UserError(f"setting {name}: {first['msg'][0].lower()}{first['msg'][1:]}") from None
 
 
 class Optimisation(BaseModel):
@@ -19,7 +38,7 @@ class Optimisation(BaseModel):
     sequence_length: int | None = Field(None, ge=2, description="Tokens a sequence; the model's context if not set.")
     learning_rate: float = Field(2e-3, gt=0, description="Peak learning rate.")
     schedule: Literal["cosine", "wsd", "constant"] = Field(
-        "cosine", description="Warm-up, then a half cosine (arXiv:1608.03983) or stay-then-decay (WSD, arXiv:2404.06395).")
+        "cosine", description="After the warm-up: half a cosine (arXiv:1608.03983), or stay, then decay (arXiv:2404.06395).")
     warmup: float = Field(0.05, ge=0, le=1, description="Fraction of the steps that warms up linearly.")
     decay: float = Field(0.2, ge=0, le=1, description="Fraction of the steps that WSD decays over, at the end.")
     final_lr: float = Field(0.1, ge=0, le=1, description="Last learning rate as a fraction of the peak.")
@@ -39,8 +58,8 @@ class Optimisation(BaseModel):
     zero_stage: Literal[0, 1, 2, 3] = Field(1, description="What DeepSpeed shards over ranks: 1 optimiser state, "
                                                            "2 gradients too, 3 parameters too (arXiv:1910.02054).")
     deepspeed: dict[str, Any] = Field({}, description="Keys laid over the DeepSpeed configuration (infra/deepspeed).")
-    compile_ops: bool = Field(False, description="Let DeepSpeed build its shared-memory all-reduce for CPU ranks of one "
-                                                 "machine: needs g++ and ninja, takes up to 2 minutes once.")
+    compile_ops: bool = Field(False, description="Let DeepSpeed build its shared-memory all-reduce for CPU ranks of "
+                                                 "one machine: needs g++ and ninja, takes up to 2 minutes once.")
     tensorboard: bool = Field(False, description="Also write TensorBoard event files into the run's folder.")
     cpu_watts: float = Field(10.0, ge=0, description="Watts a busy CPU core is taken to draw: energy is an estimate.")
 
@@ -55,13 +74,13 @@ class Finetune(Optimisation):
     epochs: float = Field(3, gt=0, description="Passes over the rows where `steps` is 0.")
     learning_rate: float = Field(3e-4, gt=0, description="Peak learning rate.")
     weight_decay: float = Field(0.0, ge=0, description="AdamW's decoupled decay, on matrices only.")
-    held_out: float = Field(0.05, ge=0, lt=1, description="Fraction of the rows, by hash of their content, not trained on.")
+    held_out: float = Field(0.05, ge=0, lt=1, description="Fraction of the rows, by their hash, not trained on.")
 
 
 class Evaluate(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    benchmarks: list[str] = Field([], description="Multiple-choice files: jsonl or jsonl.gz, rows {query, choices, gold}.")
+    benchmarks: list[str] = Field([], description="Multiple-choice jsonl{,.gz}: rows {query, choices, gold}.")
     few_shot: list[int] = Field([0], description="Numbers of worked examples put before each question.")
     limit: int = Field(0, ge=0, description="Questions of each benchmark at most; 0: all.")
     held_out: bool = Field(True, description="Bits per byte and perplexity on the corpus's held-out documents.")

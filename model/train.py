@@ -1,0 +1,353 @@
+"""The training loop: `python -m model.train CONFIG.json` under torchrun or the deepspeed launcher.
+
+The configuration is written by tasks/launch. The folder it names gets packing.parquet (which tokens each sample
+holds), metrics.jsonl (a line a step), checkpoints/, tokenizer/ and, at the end, summary.json. A mistake of the user
+is left in error.json for the launcher.
+"""
+
+import dataclasses
+import json
+import math
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+import torch.distributed as dist
+
+from model import checkpoint
+from model.config import ModelConfig
+from model.convert import load_weights, save_weights
+from model.corpus import held_out, open_corpus
+from model.data import Batch, Samples, corpus_samples, packing_table
+from model.energy import Meter
+from model.engine import DeepSpeed, Torch, start
+from model.optimizer import learning_rate
+from model.process import run_main
+from model.settings import Optimisation, Pretrain, parse
+from model.transformer import Transformer, token_losses
+from tasks.errors import UserError
+
+# what a resumed run may be told anew: nothing here changes the weights that come out
+FREE = {"evaluate_every", "evaluate_rows", "checkpoint_every", "keep_checkpoints", "tensorboard", "cpu_watts",
+        "micro_batch", "compile_ops"}
+
+
+@dataclass
+class Material:
+    """What a run reads. `held_out_bytes` is the UTF-8 size of the held-out documents (None: not asked)."""
+
+    samples: Samples
+    held_out: Samples | None
+    held_out_bytes: int | None
+    write_packing: Callable[[Path, int], None]      # (path, number of samples the run will see)
+    tokenizer: str                                  # folder to copy
+    about: dict                                     # goes into the checkpoints: the corpus and its sha256
+
+
+def pretraining(config: dict, settings: Pretrain, model: ModelConfig, length: int) -> Material:
+    """The documents of a published corpus version. UserError when it does not fit the model."""
+    corpus = open_corpus(config["corpus"]["folder"], config.get("cache"))
+    if corpus.digest != config["corpus"]["manifest_sha256"]:
+        raise UserError(f"{corpus.folder}/manifest.json changed since the run was configured: "
+                        "start a run of another name")
+    n_vocab = corpus.manifest["tokenizer"]["n_vocab"]
+    if n_vocab > model.vocab_size:
+        raise UserError(f"corpus {corpus.label} has a tokenizer of {n_vocab} tokens and the model's embedding "
+                        f"{model.vocab_size} rows: set model.vocab_size to {n_vocab} or more, or leave it out")
+    held = held_out(corpus, settings.held_out, settings.held_out_at_least)
+    chosen = np.flatnonzero(~held)
+    samples = corpus_samples(corpus, chosen, length, settings.seed)
+    test = np.flatnonzero(held & (corpus.documents["repeat"].to_numpy() == 0))
+    in_loop = np.cumsum(corpus.documents["n_tokens"].to_numpy()[test]) <= settings.evaluate_rows * length
+    test = test[:max(1, int(in_loop.sum()))]
+    n_bytes = int(corpus.documents["n_bytes"].to_numpy()[test].sum())
+    few = dataclasses.replace(samples, lengths=corpus.documents["n_tokens"].to_numpy()[test],
+                              read=corpus_samples(corpus, test, 1, 0).read) if len(test) else None
+
+    def write_packing(path: Path, last: int) -> None:
+        temporary = path.with_suffix(".partial")
+        with pq.ParquetWriter(temporary, packing_table(corpus, chosen, samples, 0, 0).schema, compression="zstd",
+                              write_page_checksum=True) as writer:
+            for epoch in range(-(-last // samples.rows)):
+                writer.write_table(packing_table(corpus, chosen, samples, epoch, last))
+        os.replace(temporary, path)
+
+    return Material(samples, few, n_bytes, write_packing, f"{corpus.folder}/tokenizer",
+                    {"corpus": {"name": corpus.manifest["name"], "version": corpus.manifest["version"],
+                                "manifest_sha256": corpus.digest}})
+
+
+def tensors(batch: Batch, device: torch.device) -> list[torch.Tensor]:
+    """Inputs, targets, positions, segments on the device."""
+    return [torch.from_numpy(array).to(device, non_blocking=True)
+            for array in (batch.inputs, batch.targets, batch.positions, batch.segments)]
+
+
+@torch.no_grad()
+def document_losses(model: Callable, samples: Samples, micro_batch: int, device: torch.device,
+                    ranks: tuple[int, int] = (0, 1)) -> np.ndarray:
+    """Sums of token losses in nats and numbers of tokens of each document, (documents, 2), end-of-text left out.
+
+    End-of-text has no bytes; leaving it out makes bits per byte comparable with lm-evaluation-harness. All ranks
+    take the same number of forward passes (ZeRO-3 gathers weights in them) and get the same result.
+    """
+    rank, world = ranks
+    sums = torch.zeros(len(samples.lengths) + 1, 2, dtype=torch.float64, device=device)
+    for begin in range(0, samples.rows, micro_batch * world):
+        mine = [row if row < samples.rows else -1 for row in range(begin + rank * micro_batch,
+                                                                   begin + (rank + 1) * micro_batch)]
+        inputs, targets, positions, segments = tensors(samples.batch(mine), device)
+        counted = (targets != -100) & (targets != samples.eot)
+        losses = token_losses(model(inputs, positions, segments), targets)[counted]
+        where = segments[counted]
+        sums[:, 0].index_add_(0, where, losses.double())
+        sums[:, 1].index_add_(0, where, torch.ones_like(losses, dtype=torch.float64))
+    if world > 1:
+        dist.all_reduce(sums)
+    return sums[:-1].cpu().numpy()
+
+
+def prefetched(samples: Samples, batches: Iterable[range]) -> Iterator[Batch]:
+    """The batches in order, the next one cut in a thread while this one is computed."""
+    with ThreadPoolExecutor(1) as pool:
+        waiting = None
+        for numbers in batches:
+            coming = pool.submit(samples.batch, numbers)
+            if waiting is not None:
+                yield waiting.result()
+            waiting = coming
+        if waiting is not None:
+            yield waiting.result()
+
+
+def train(config: dict, settings: Optimisation, prepare: Callable = pretraining) -> dict | None:
+    """Trains to `settings.steps` from the last checkpoint or from the start. Returns the summary, None when stopped."""
+    stop = _stop_flag()
+    rank, world, device = start(settings)
+    folder, model_config = Path(config["folder"]), ModelConfig(**config["model"])
+    length = settings.sequence_length or model_config.context
+    if length > model_config.context:
+        raise UserError(f"setting sequence_length: {length} is longer than the model's context of "
+                        f"{model_config.context}; lower it, or set model.context")
+    if settings.batch % (settings.micro_batch * world):
+        raise UserError(f"setting batch: {settings.batch} sequences are not a multiple of micro_batch "
+                        f"{settings.micro_batch} x {world} ranks; change one of them")
+    material = prepare(config, settings, model_config, length)
+    samples = material.samples
+    if not settings.steps:
+        settings = settings.model_copy(update={"steps": max(1, round(settings.epochs * samples.rows / settings.batch))})
+    torch.manual_seed(settings.seed * 1_000_003 + rank)
+    module = Transformer(model_config).initialise(settings.seed)
+    if config.get("initial"):
+        module.load_state_dict(load_weights(config["initial"]))
+    engine = (Torch if settings.engine == "torch" else DeepSpeed)(module, settings, device)
+    about = {"run": config["run"], "kind": config["kind"], "model": dataclasses.asdict(model_config),
+             "engine": settings.engine, "settings": settings.model_dump(mode="json"), "world_size": world, "zero_stage": settings.zero_stage,
+             **material.about, **config.get("about", {})}
+    done = {"step": 0, "samples": 0, "tokens": 0, "seconds": 0.0, "energy_joules": 0.0}
+    last = checkpoint.latest(folder / "checkpoints")
+    if last:
+        done = _resume(engine, last, about, done, rank)
+    if rank == 0:
+        _open_folder(folder, material, settings, done["step"])
+        print(f"{config['run']}: {model_config.parameters:,} parameters, {samples.rows} rows of {length} an epoch, "
+              f"{world} x {device.type}, {settings.engine} ZeRO {settings.zero_stage}, step {done['step']}", flush=True)
+    meter, began = Meter(device.index, settings.cpu_watts), time.monotonic()
+    metrics = open(folder / "metrics.jsonl", "a", buffering=1) if rank == 0 else None
+    board = _tensorboard(folder) if settings.tensorboard and rank == 0 else None
+    accumulate = settings.batch // (settings.micro_batch * world)
+
+    def share(step: int, micro: int) -> range:
+        first = step * settings.batch + (micro * world + rank) * settings.micro_batch
+        return range(first, first + settings.micro_batch)
+
+    batches = prefetched(samples, (share(step, micro) for step in range(done["step"], settings.steps)
+                                   for micro in range(accumulate)))
+    stopped = False
+    for step in range(done["step"] + 1, settings.steps + 1):
+        started = time.monotonic()
+        seen = range((step - 1) * settings.batch, step * settings.batch)
+        n_targets = samples.n_targets(seen)
+        # loss of this rank, and whether anyone was told to stop: ranks must agree, so both are summed
+        totals = torch.zeros(2, dtype=torch.float64, device=device)
+        for _ in range(accumulate):
+            inputs, targets, positions, segments = tensors(next(batches), device)
+            loss = token_losses(engine.model(inputs, positions, segments), targets).sum()
+            engine.backward(loss / max(1, n_targets))
+            totals[0] += loss.detach()
+        totals[1] = float(stop.is_set)
+        dist.all_reduce(totals)
+        loss, stopped = float(totals[0]) / max(1, n_targets), bool(totals[1])
+        if not math.isfinite(loss):
+            raise UserError(f"run {config['run']}: the loss is {loss} at step {step} (samples {seen[0]} to {seen[-1]} of "
+                            "packing.parquet): lower learning_rate, lengthen warmup, or look at those documents")
+        lr = learning_rate(step, settings)
+        norm = engine.step(lr)
+        done |= {"step": step, "samples": seen[-1] + 1, "tokens": done["tokens"] + n_targets}
+        seconds = time.monotonic() - started
+        line = {"step": step, "loss": loss, "lr": lr, "grad_norm": norm, "tokens": done["tokens"],
+                "samples": done["samples"], "seconds": seconds, "tokens_per_second": n_targets / seconds}
+        every = settings.evaluate_every
+        if material.held_out and (step == settings.steps or every and step % every == 0):
+            line |= _evaluate(engine, material, settings, device, rank, world)
+        if rank == 0:
+            metrics.write(json.dumps(line) + "\n")
+            for key in ("loss", "lr", "grad_norm", "bits_per_byte") if board else ():
+                if key in line:
+                    board.add_scalar(key, line[key], step)
+            if step == 1 or step % 10 == 0:
+                print(f"step {step}/{settings.steps} loss {loss:.4f} lr {lr:.2e} {line['tokens_per_second']:,.0f} tokens/s"
+                      + (f" bits/byte {line['bits_per_byte']:.4f}" if "bits_per_byte" in line else ""), flush=True)
+        every = settings.checkpoint_every
+        if stopped or step == settings.steps or every and step % every == 0:
+            now = done | {"seconds": done["seconds"] + time.monotonic() - began, "loss": loss,
+                          "energy_joules": done["energy_joules"] + _sum(meter.joules(), device), "energy_how": meter.how}
+            saved = _save(engine, folder / "checkpoints", now | about, model_config, rank)
+            if rank == 0:
+                checkpoint.prune(folder / "checkpoints", settings.keep_checkpoints)
+        if stopped:
+            break
+    batches.close()
+    if stopped and done["step"] < settings.steps:
+        return None
+    return _finish(folder, saved if last is None or done["step"] != _step(last) else last, rank, world,
+                   model_config, samples)
+
+
+class _Stop:
+    is_set = False
+
+
+def _stop_flag() -> _Stop:
+    """SIGTERM and SIGINT end the run after the step under way and a checkpoint; the death of the launcher kills it."""
+    flag = _Stop()
+
+    def stop(signum, frame):
+        flag.is_set = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    return flag
+
+
+def _resume(engine, last: Path, about: dict, done: dict, rank: int) -> dict:
+    """Loads checkpoint `last`. UserError when it belongs to other settings, another corpus or another world size."""
+    was = checkpoint.read(last)
+    for part in ("model", "settings", "corpus", "rows", "base"):
+        before, now = was.get(part) or {}, about.get(part) or {}
+        for key in sorted((before.keys() | now.keys()) - (FREE if part == "settings" else set())):
+            if before.get(key) != now.get(key):
+                raise UserError(f"{last}: the checkpoint was written with {part}.{key} = {before.get(key)!r} and the "
+                                f"run has {now.get(key)!r}: set it back, or name another run")
+    if was["engine"] == "deepspeed" and was["world_size"] != about["world_size"]:
+        raise UserError(f"{last}: DeepSpeed's state was written by {was['world_size']} ranks and this run has "
+                        f"{about['world_size']}: start as many processes, or train with engine = torch")
+    engine.load(last / checkpoint.STATE, load_weights(last / checkpoint.WEIGHTS))
+    random_state = last / checkpoint.STATE / f"random-{rank}.pt"
+    if random_state.exists():
+        state = torch.load(random_state, weights_only=True)
+        torch.set_rng_state(state["cpu"])
+        if "cuda" in state and torch.cuda.is_available():
+            torch.cuda.set_rng_state(state["cuda"])
+    return {key: was[key] for key in done}
+
+
+def _open_folder(folder: Path, material: Material, settings: Optimisation, step: int) -> None:
+    """Writes packing.parquet and the tokenizer; cuts metrics.jsonl back to the checkpoint that is resumed from."""
+    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+    if not (folder / "packing.parquet").exists():
+        material.write_packing(folder / "packing.parquet", settings.steps * settings.batch)
+    if not (folder / "tokenizer").exists():
+        fs, path = fsspec.core.url_to_fs(material.tokenizer)
+        temporary = folder / ".tokenizer.partial"
+        temporary.mkdir(exist_ok=True)
+        for file in fs.ls(path, detail=False):
+            (temporary / file.rsplit("/", 1)[-1]).write_bytes(fs.cat_file(file))
+        os.replace(temporary, folder / "tokenizer")
+    path = folder / "metrics.jsonl"
+    kept = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line + "\n")
+        except ValueError:
+            break                           # cut off by a crash
+    path.with_suffix(".partial").write_text("".join(kept))
+    os.replace(path.with_suffix(".partial"), path)
+
+
+def _evaluate(engine, material: Material, settings: Optimisation, device, rank: int, world: int) -> dict:
+    nats, n_tokens = document_losses(engine.model, material.held_out, settings.micro_batch, device, (rank, world)).sum(0)
+    result = {"held_out_loss": float(nats / max(1, n_tokens))}
+    if material.held_out_bytes:
+        result["bits_per_byte"] = float(nats / math.log(2) / material.held_out_bytes)
+    return result
+
+
+def _save(engine, checkpoints: Path, about: dict, model: ModelConfig, rank: int) -> Path:
+    temporary = checkpoint.begin(checkpoints, about["step"]) if rank == 0 else \
+        checkpoints / f".{checkpoint.name(about['step'])}.partial"
+    dist.barrier()
+    state = {"cpu": torch.get_rng_state()} | ({"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {})
+    torch.save(state, temporary / checkpoint.STATE / f"random-{rank}.pt")
+    weights = engine.weights()
+    if rank == 0:
+        save_weights(temporary / checkpoint.WEIGHTS, weights, model)
+    engine.save(temporary / checkpoint.STATE)
+    dist.barrier()
+    if rank == 0:
+        checkpoint.commit(temporary, about)
+    dist.barrier()
+    return checkpoints / checkpoint.name(about["step"])
+
+
+def _finish(folder: Path, last: Path, rank: int, world: int, model: ModelConfig, samples: Samples) -> dict | None:
+    if rank:
+        return None
+    about = json.loads((last / checkpoint.ABOUT).read_text())
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    carried = ("run", "kind", "step", "samples", "tokens", "seconds", "energy_joules", "energy_how", "engine", "zero_stage",
+               "settings", "corpus", "rows", "base")
+    summary = {key: about[key] for key in carried if key in about}
+    summary |= {
+        "complete": True, "world_size": world, "parameters": model.parameters,
+        "checkpoint": str(last.relative_to(folder)),
+        "loss_first": lines[0]["loss"], "loss_last": lines[-1]["loss"], "epochs": about["samples"] / samples.rows,
+        "held_out_loss": lines[-1].get("held_out_loss"), "bits_per_byte": lines[-1].get("bits_per_byte"),
+        "tokens_per_second": about["tokens"] / sum(line["seconds"] for line in lines),
+        "padding": 1 - float(samples.plan(0).totals().sum()) / (samples.rows * samples.length)}
+    temporary = folder / ".summary.partial"
+    temporary.write_text(json.dumps(summary, indent=1, sort_keys=True))
+    os.replace(temporary, folder / "summary.json")
+    return summary
+
+
+def _step(path: Path) -> int:
+    return int(path.name.removeprefix("step-"))
+
+
+def _sum(value: float, device) -> float:
+    total = torch.tensor(value, dtype=torch.float64, device=device)
+    dist.all_reduce(total)
+    return float(total)
+
+
+def _tensorboard(folder: Path):
+    from torch.utils.tensorboard import SummaryWriter
+    return SummaryWriter(str(folder / "tensorboard"))
+
+
+def main(config: dict) -> dict | None:
+    return train(config, parse(Pretrain, config["settings"]))
+
+
+if __name__ == "__main__":
+    run_main(main)
