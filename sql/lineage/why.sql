@@ -3,11 +3,11 @@
 WITH params AS (SELECT
     NULL::VARCHAR AS url,                   -- an address; NULL: twenty that were dropped
     NULL::VARCHAR AS corpus,                -- a corpus; NULL: all
-    NULL::BIGINT AS version                 -- a version; NULL: the current one
+    NULL::BIGINT AS version                 -- a version; NULL: every one with an address, else the current one
 ), chosen AS (
     SELECT c.name, c.version FROM corpora AS c, params AS p
     WHERE (p.corpus IS NULL OR c.name = p.corpus)
-      AND CASE WHEN p.version IS NULL THEN c.is_current ELSE c.version = p.version END
+      AND CASE WHEN p.version IS NOT NULL THEN c.version = p.version ELSE c.is_current OR p.url IS NOT NULL END
 ), asked AS (
     SELECT f.* FROM fates AS f JOIN chosen USING (name, version), params AS p
     WHERE f.url = p.url OR f.url = p.url || '/' OR f.url || '/' = p.url
@@ -23,4 +23,4 @@ SELECT a.url, a.name, a.version, a.outcome, a.stage, a.rule, a.value, a.threshol
        a.doc_id
 FROM asked AS a
 LEFT JOIN winners AS w ON w.name = a.name AND w.version = a.version AND w.doc_id = a.duplicate_of
-ORDER BY a.name, a.version, a.url, a.snapshot, a.doc_id;
+ORDER BY a.name, a.version DESC, a.url, a.snapshot, a.doc_id;
