@@ -178,7 +178,7 @@ def token_shard(documents: Sequence[pa.Table], spans: Sequence[pa.Table], plan: 
     place = {ordinal: i for i, ordinal in enumerate(shards)}
     runs = np.flatnonzero(np.diff(shard, prepend=-1))                   # where the plan turns to another shard
     arrays, domains, n_bytes = [np.empty(0, dtype)], [pa.array([], pa.string())], []
-    for begin, end in zip(runs, np.append(runs[1:], len(plan)), strict=True):
+    for begin, end in zip(runs, np.append(runs, len(plan))[1:], strict=True):
         table, rows = documents[place[int(shard[begin])]], row[begin:end]
         ids = table["doc_id"].combine_chunks().take(pa.array(rows))
         if not id_bytes(ids).equals(id_bytes(plan["doc_id"].slice(begin, end - begin))):

@@ -127,7 +127,7 @@ def from_files(files: Mapping[str, bytes], where: str = "the tokenizer") -> tikt
             raise ValueError("n_vocab or eot disagree with the tokens")
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{where} does not hold a tokenizer ({type(error).__name__}): {RANKS} and {DESCRIPTION} must "
-                        "be as `gristmill train-tokenizer` writes them; train it again or copy the folder anew") from None
+                        "be as `gristmill train-tokenizer` writes them; train it again or copy it anew") from None
     return encoding
 
 

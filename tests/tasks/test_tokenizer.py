@@ -12,7 +12,20 @@ from hypothesis import strategies as st
 
 from tasks import tokenizer
 from tasks.errors import UserError
-from tasks.tokenizer import DESCRIPTION, EOT, MAX_RUN, RANKS, SPECIALS, encode, load, named, pieces, save, to_files, train
+from tasks.tokenizer import (
+    DESCRIPTION,
+    EOT,
+    MAX_RUN,
+    RANKS,
+    SPECIALS,
+    encode,
+    load,
+    named,
+    pieces,
+    save,
+    to_files,
+    train,
+)
 
 TEXTS = [f"The mill number {i} grinds the grain of {i * 7 % 13} farmers; they're paid in flour, bran & Grüße.\n"
          for i in range(60)]
@@ -45,8 +58,8 @@ def test_the_model_reads_the_same_files(tmp_path):
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.text() | st.lists(st.sampled_from(["the ", " ", "\n", "mill", "<|endoftext|>", "é", "𝕏", "中文", "1234567", "'s",
-                                             "\r\n\t", "\x00", "\u2028", "\x1c"])).map("".join))
+@given(st.text() | st.lists(st.sampled_from(["the ", " ", "\n", "mill", "<|endoftext|>", "é", "𝕏", "中文", "1234567",
+                                             "'s", "\r\n\t", "\x00", "\u2028", "\x1c"])).map("".join))
 @example("<|endoftext|><|user|>")
 def test_decoding_gives_the_text_and_specials_in_text_are_text(text):
     tokens = encode(TINY, text)
