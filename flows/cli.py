@@ -39,8 +39,14 @@ def root() -> Root:
 
 @app.command()
 def build(
-    inputs: Annotated[list[str], typer.Option("--input", "-i", help="a glob, a URI, a list of paths, or "
-                                              "NAME=GLOB to say which source it is of; may be given again")],
+    inputs: Annotated[
+        list[str],
+        typer.Option(
+            "--input",
+            "-i",
+            help="a glob, a URI, a list of paths, or NAME=GLOB to say which source it is of; may be given again",
+        ),
+    ],
     name: Annotated[str, typer.Option("--name", "-n", help="the corpus to build")] = "corpus",
     recipe: Annotated[str, typer.Option("--recipe", "-r", help="a recipe's name, or the path of one")] = "fineweb",
     workers: Workers = 0,
@@ -55,8 +61,16 @@ def build(
     from flows.settings import parse_overrides
 
     settings = parse_overrides(overrides or [])
-    summary = _run("flows.build_corpus", "build_corpus", name=name, recipe=recipe, inputs=inputs, settings=settings,
-                   workers=workers, engine=engine)
+    summary = _run(
+        "flows.build_corpus",
+        "build_corpus",
+        name=name,
+        recipe=recipe,
+        inputs=inputs,
+        settings=settings,
+        workers=workers,
+        engine=engine,
+    )
     _print_build(summary, as_json)
 
 
@@ -69,7 +83,9 @@ def refresh(
     as_json: Json = False,
 ) -> None:
     """Take what is new since the last version of a corpus, and publish the next."""
-    summary = _run("flows.refresh_corpus", "refresh_corpus", name=name, inputs=inputs or [], workers=workers, engine=engine)
+    summary = _run(
+        "flows.refresh_corpus", "refresh_corpus", name=name, inputs=inputs or [], workers=workers, engine=engine
+    )
     _print_build(summary, as_json)
 
 
@@ -100,7 +116,9 @@ def pretrain(
     as_json: Json = False,
 ) -> None:
     """Pretrain a model on a published corpus: gristmill pretrain sample --set steps=200 --set model=tiny"""
-    _train("flows.pretrain", "pretrain", "PretrainSettings", overrides, as_json, corpus=corpus, version=version, run=run)
+    _train(
+        "flows.pretrain", "pretrain", "PretrainSettings", overrides, as_json, corpus=corpus, version=version, run=run
+    )
 
 
 @app.command()
@@ -118,8 +136,10 @@ def finetune(
 @app.command()
 def evaluate(
     run: Annotated[str, typer.Argument(help="the training run to evaluate")],
-    benchmark: Annotated[list[str] | None, typer.Option("--benchmark", help="multiple choice: JSONL with query, "
-                                                        "choices, gold; may be given again")] = None,
+    benchmark: Annotated[
+        list[str] | None,
+        typer.Option("--benchmark", help="multiple choice: JSONL with query, choices, gold; may be given again"),
+    ] = None,
     shots: Annotated[int, typer.Option("--shots", min=0, help="solved examples before each question")] = 0,
     as_json: Json = False,
 ) -> None:
@@ -127,7 +147,9 @@ def evaluate(
     _show(_run("flows.evaluate", "evaluate", run=run, benchmarks=benchmark or [], shots=shots), as_json)
 
 
-def _train(module: str, flow: str, settings_type: str, overrides: list[str] | None, as_json: bool, **parameters) -> None:
+def _train(
+    module: str, flow: str, settings_type: str, overrides: list[str] | None, as_json: bool, **parameters
+) -> None:
     import importlib
 
     from pydantic import ValidationError
@@ -153,22 +175,29 @@ def generate(
     run: Annotated[str, typer.Argument(help="the training run whose model writes")],
     prompt: Annotated[str, typer.Option("--prompt", "-p", help="the text to go on from")] = "",
     tokens: Annotated[int, typer.Option("--tokens", min=1, help="at most so many new tokens")] = 200,
-    temperature: Annotated[float, typer.Option("--temperature", min=0.0, help="0 always takes the likeliest token")] = 0.8,
+    temperature: Annotated[
+        float, typer.Option("--temperature", min=0.0, help="0 always takes the likeliest token")
+    ] = 0.8,
     top_k: Annotated[int, typer.Option("--top-k", min=0, help="only from the k likeliest; 0 is all")] = 50,
-    top_p: Annotated[float, typer.Option("--top-p", min=0.0, max=1.0, help="only from the likeliest that make up p")] = 1.0,
+    top_p: Annotated[
+        float, typer.Option("--top-p", min=0.0, max=1.0, help="only from the likeliest that make up p")
+    ] = 1.0,
     seed: Annotated[int, typer.Option("--seed")] = 0,
 ) -> None:
     """Write text with a trained model, as it comes."""
     from tasks.launch import stream_text
 
-    for piece in stream_text(root(), run, prompt, max_tokens=tokens, temperature=temperature, top_k=top_k, top_p=top_p,
-                             seed=seed):
+    for piece in stream_text(
+        root(), run, prompt, max_tokens=tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed
+    ):
         print(piece, end="", flush=True)
     print()
 
 
 @app.command()
-def stats(name: Annotated[str | None, typer.Argument(help="one corpus; all without")] = None, as_json: Json = False) -> None:
+def stats(
+    name: Annotated[str | None, typer.Argument(help="one corpus; all without")] = None, as_json: Json = False
+) -> None:
     """What the corpora hold: funnel, mixture, languages, lengths (the queries of sql/stats)."""
     from flows.present import print_tables
     from tasks import query
@@ -179,7 +208,9 @@ def stats(name: Annotated[str | None, typer.Argument(help="one corpus; all witho
 
 @app.command()
 def sql(
-    statement: Annotated[str | None, typer.Argument(help="SQL, a file, or the name of a canned query; a shell without")] = None,
+    statement: Annotated[
+        str | None, typer.Argument(help="SQL, a file, or the name of a canned query; a shell without")
+    ] = None,
     parameter: Annotated[list[str] | None, typer.Option("--param", help="NAME=VALUE of a canned query")] = None,
     seconds: Annotated[float, typer.Option("--timeout", help="seconds after which a query is ended")] = 300.0,
     as_json: Json = False,
@@ -246,7 +277,10 @@ def doctor(as_json: Json = False) -> None:
     from tasks.doctor import diagnose
 
     rows = diagnose(root())
-    print_tables({"": [{"check": c, "state": state, "found": found, "remedy": remedy} for c, state, found, remedy in rows]}, as_json)
+    print_tables(
+        {"": [{"check": c, "state": state, "found": found, "remedy": remedy} for c, state, found, remedy in rows]},
+        as_json,
+    )
     if any(state == "fail" for _, state, _, _ in rows):
         raise typer.Exit(1)
 

@@ -35,7 +35,13 @@ def progress() -> Iterator[None]:
         finally:
             stage.progress.reset(token)
         return
-    columns = SpinnerColumn(), TextColumn("{task.description:<16}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description:<16}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=console) as bars:
         shown: dict[str, Any] = {}
 
@@ -82,7 +88,8 @@ def grid(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], title: str =
     table = Table(title=title or None, title_justify="left", header_style="bold", show_edge=False)
     for name in columns:
         numeric = any(isinstance(row[name], (int, float)) for row in rows) and not any(
-            isinstance(row[name], str) for row in rows)
+            isinstance(row[name], str) for row in rows
+        )
         table.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*(cell(row[name]) for name in columns))
@@ -122,13 +129,21 @@ def print_build(summary: Mapping[str, Any], as_json: bool) -> None:
         return
     console = Console()
     state = "published" if summary["published"] else "holds the same already:"
-    console.print(f"{summary['corpus']}: {state} version {summary['version']}, {summary['documents']:,} documents, "
-                  f"{summary['tokens']:,} tokens in {len(summary['shards'])} shards", highlight=False)
+    console.print(
+        f"{summary['corpus']}: {state} version {summary['version']}, {summary['documents']:,} documents, "
+        f"{summary['tokens']:,} tokens in {len(summary['shards'])} shards",
+        highlight=False,
+    )
     console.print(grid(["stage", "in", "kept", "dropped"], summary["funnel"], "funnel"))
-    sources = [{k: row[k] for k in ("source", "language", "documents", "tokens", "epochs")} for row in summary["mixture"]]
+    sources = [
+        {k: row[k] for k in ("source", "language", "documents", "tokens", "epochs")} for row in summary["mixture"]
+    ]
     if sources:
         console.print(grid(list(sources[0]), sources, "mixture"))
     for failure in summary["failures"]:
-        console.print(f"not read: {failure['uri']} ({failure['reason']}); run the same again to try it once more",
-                      style="yellow", markup=False)
+        console.print(
+            f"not read: {failure['uri']} ({failure['reason']}); run the same again to try it once more",
+            style="yellow",
+            markup=False,
+        )
     console.print(f"shards: {summary['folder']}/tokens", highlight=False, markup=False)

@@ -20,6 +20,7 @@ from tasks.dedup import Dedup
 from tasks.errors import UserError
 from tasks.extract import Extract
 from tasks.filter import Filter
+from tasks.filter import check as check_rules
 from tasks.ingest import Ingest
 from tasks.pool import Limits
 from tasks.sample import Sample
@@ -102,8 +103,7 @@ def _validated(settings: Mapping[str, Any], where: str) -> Recipe:
         recipe = Recipe.model_validate(settings)
     except ValidationError as error:
         raise UserError(f"{where}: " + "; ".join(_sentence(problem) for problem in error.errors()[:5])) from None
-    if problem := rule_settings_problem(recipe.filter):
-        raise UserError(f"{where}: {problem}")
+    check_rules(recipe.filter)
     return recipe
 
 

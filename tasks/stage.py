@@ -29,7 +29,6 @@ from typing import Any, Literal
 import fsspec
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import BaseModel
 
 from tasks import ledger
@@ -37,7 +36,7 @@ from tasks.errors import UserError
 from tasks.pool import Limits, ShardError, shared_pool
 from tasks.pool_child import NO_ITEM, attempt, set_poisoned
 from tasks.schema import FATES, id_words
-from tasks.storage import Root
+from tasks.storage import Root, parquet
 
 __all__ = ["Artifact", "Build", "Done", "Result", "Stage", "Unit", "attempt", "engine_runner", "run_stage"]
 
@@ -146,7 +145,7 @@ class Stage:
         from prefect.cache_policies import NO_CACHE
 
         return task(
-            _run_group,
+            run_group,
             name=self.name,
             persist_result=False,
             cache_policy=NO_CACHE,
@@ -189,6 +188,7 @@ class Build:
     workers: int = 2
     limits: Limits = Limits()
     runner: Any = None  # a Prefect task runner for Dask or Ray; None: this process
+    as_tasks: bool = True  # False: groups run as plain calls, outside Prefect
     ran: dict[str, int] = field(default_factory=dict)  # units run by stage, the skipped ones left out
     work_seconds: float = 0.0  # inside stage functions, summed over processes
 
@@ -236,7 +236,11 @@ def run_stage(stage: Stage, units: Sequence[Unit], settings: BaseModel, build: B
                 def count(done: int, before=skipped + start):
                     tell(stage.name, before + done, len(units))
 
-                stage.task(quote(stage), quote(work[start : start + size]), progress=quote(count), **common)
+                group = work[start : start + size]
+                if build.as_tasks:
+                    stage.task(quote(stage), quote(group), progress=quote(count), **common)
+                else:
+                    run_group(stage, group, progress=count, **common)
         else:
             groups = max(1, min(len(work), MAX_GROUPS, 4 * build.workers))
             futures = [
@@ -275,7 +279,7 @@ def _worth_retrying(task, task_run, state) -> bool:
     return False
 
 
-def _run_group(
+def run_group(
     stage: Stage,
     work: Sequence[tuple[str, Unit]],
     settings: BaseModel,
@@ -433,13 +437,11 @@ def _sorted(ids: np.ndarray) -> np.ndarray:
 
 def store(root: Root, kind: str, table: pa.Table) -> Artifact:
     """Puts a table that no stage made (a slice of a global one) under a name that is its content."""
-    buffer = pa.BufferOutputStream()
-    pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
-    data = buffer.getvalue()
+    data = parquet(table, **parquet_options(table))
     digest = hashlib.sha256(data).hexdigest()
     path = f"work/{kind}/{digest[:2]}/{digest[:32]}.parquet"
     if not root.exists(path):
-        root.write_bytes(path, memoryview(data))
+        root.write_bytes(path, data)
     return Artifact(path, digest, len(table))
 
 

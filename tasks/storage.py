@@ -142,10 +142,7 @@ class Root:
 
     def write_table(self, path: str, table: pa.Table, **options) -> str:
         """Writes Parquet (zstd, page checksums; `options` go to pyarrow) whole; returns its sha256."""
-        options = {"compression": "zstd", "compression_level": 1, "write_page_checksum": True} | options
-        buffer = pa.BufferOutputStream()
-        pq.write_table(table, buffer, **options)
-        return self.write_bytes(path, memoryview(buffer.getvalue()))
+        return self.write_bytes(path, parquet(table, **options))
 
     def link(self, source: str, target: str) -> None:
         """Makes `target` the same file as `source`: a hard link where there is one, else a copy."""
@@ -198,6 +195,15 @@ class Root:
             yield
         finally:
             self.remove(path)
+
+
+def parquet(table: pa.Table, **options) -> memoryview:
+    """A table as the bytes of a Parquet file: zstd and page checksums; `options` go to pyarrow."""
+    buffer = pa.BufferOutputStream()
+    pq.write_table(
+        table, buffer, **({"compression": "zstd", "compression_level": 1, "write_page_checksum": True} | options)
+    )
+    return memoryview(buffer.getvalue())
 
 
 @contextlib.contextmanager

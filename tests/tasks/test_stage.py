@@ -1,5 +1,5 @@
-"""The runner: keys, skipping, conservation, quarantine, atomic commit. The Prefect task around a group is
-called as a plain function here; the flows' tests run it inside Prefect."""
+"""The runner: keys, skipping, conservation, quarantine, atomic commit. The flows' tests run it
+inside Prefect; here groups are plain calls."""
 
 import subprocess
 import sys
@@ -8,24 +8,11 @@ import time
 import pytest
 import stages_for_tests as stages
 
-from tasks import stage as mechanism
 from tasks.errors import UserError
 from tasks.pool import Limits, ShardError, close_shared_pool
 from tasks.schema import id_words
 from tasks.stage import Build, Unit, run_stage
 from tasks.storage import Root
-
-
-@pytest.fixture(autouse=True)
-def plain_tasks(monkeypatch):
-    def call(self):
-        def run(*arguments, **named):
-            plain = [getattr(a, "unquote", lambda a=a: a)() for a in arguments]
-            return mechanism._run_group(*plain, **{k: getattr(v, "unquote", lambda v=v: v)() for k, v in named.items()})
-
-        return run
-
-    monkeypatch.setattr(mechanism.Stage, "task", property(call))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -36,7 +23,7 @@ def no_pool_left():
 
 @pytest.fixture
 def build(tmp_path):
-    return Build(Root(str(tmp_path)), run_id="test", workers=2)
+    return Build(Root(str(tmp_path)), run_id="test", workers=2, as_tasks=False)
 
 
 def units(n=3):
@@ -106,7 +93,7 @@ def test_a_user_error_arrives_as_it_is(build):
 def test_the_order_of_results_is_the_order_of_units_whatever_the_workers(tmp_path):
     outcomes = []
     for workers in (1, 3):
-        build = Build(Root(str(tmp_path / str(workers))), run_id="test", workers=workers)
+        build = Build(Root(str(tmp_path / str(workers))), run_id="test", workers=workers, as_tasks=False)
         done = run_stage(
             stages.pages, [Unit(params={"shard": i}, size=i % 3) for i in range(6)], stages.Settings(), build
         )

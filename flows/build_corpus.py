@@ -1,0 +1,346 @@
+"""build-corpus: from crawls to a published corpus.
+
+Read `make` from top to bottom: that is the order of the work. Each line takes every shard through one
+stage; what is done already is skipped, by content.
+"""
+
+import hashlib
+import logging
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+from prefect.events import emit_event
+from prefect.runtime import flow_run
+from pydantic import Field
+
+from flows.settings import Recipe, load_recipe
+from tasks import ledger, lineage
+from tasks.annotate import annotate
+from tasks.decontaminate import decontaminate
+from tasks.dedup import bands, decide, dedup, exact, pairs
+from tasks.extract import extract
+from tasks.filter import filter as keep_good
+from tasks.ingest import Input, Plan, Split, plan
+from tasks.publish import Account, account, funnel, publish, version_folder
+from tasks.sample import achieved, mixture, sample
+from tasks.sample import plan as plan_passes
+from tasks.schema import id_bytes
+from tasks.scrub import scrub
+from tasks.stage import Artifact, Build, Done, Engine, Unit, engine_runner, run_stage, store
+from tasks.storage import Root, home_uri
+from tasks.tokenize import encoding_of, excerpt, files_table, measure, quotas, tokenize, tokenizer
+
+log = logging.getLogger("gristmill.flow")
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$", description="the corpus, also its folder's name")]
+Workers = Annotated[int, Field(ge=0, description="processes; 0 is one a core")]
+Home = Annotated[str | None, Field(description="the data root; GRISTMILL_HOME by default")]
+
+
+@flow(name="build-corpus", description="Crawls in, a published version of a corpus out.")
+def build_corpus(
+    name: Name = "corpus",
+    recipe: Annotated[str, Field(description="fineweb, gopher, c4 or tiny, or the path of your own")] = "fineweb",
+    inputs: Annotated[list[str], Field(description="globs, URIs or path lists; NAME=GLOB names the source")] = [],  # noqa: B006
+    settings: Annotated[
+        dict[str, Any], Field(description="over the recipe's: {filter: {gopher_words: {min: 80}}}")
+    ] = {},  # noqa: B006
+    workers: Workers = 0,
+    engine: Annotated[Engine, Field(description="where the tasks run")] = "local",
+    home: Home = None,
+) -> dict[str, Any]:
+    """Builds a corpus, and publishes it when it differs from the current version. Returns its summary."""
+    root = Root(home_uri(home))
+    chosen = load_recipe(recipe, settings)
+    with recorded(root, name, "build-corpus", {"recipe": recipe, "inputs": inputs, "settings": settings}) as run_id:
+        with root.lock(f"corpora/{name}/lock", f"the corpus {name}"):
+            found = plan(inputs, chosen.ingest, root)
+            return make(root, run_id, name, recipe, chosen, inputs, found, workers=workers, engine=engine)
+
+
+@contextmanager
+def recorded(root: Root, name: str, flow: str, parameters: dict[str, Any]) -> Iterator[str]:
+    """Puts a flow's run, and how it ended, into the ledger, and the ledger into lineage.duckdb. Gives the run's id."""
+    run_id, began = flow_run.id or os.urandom(8).hex(), time.monotonic()
+    ledger.record(root, "run", flow, {"state": "started", "parameters": {"name": name} | parameters}, run_id)
+    outcome, reason = "ok", None
+    try:
+        yield run_id
+    except BaseException as error:
+        outcome, reason = "cancelled" if isinstance(error, KeyboardInterrupt) else "failed", type(error).__name__
+        raise
+    finally:
+        ended = {"state": "ended", "outcome": outcome, "reason": reason, "seconds": round(time.monotonic() - began, 2)}
+        ledger.record(root, "run", flow, ended, run_id)
+        lineage.rebuild(root)
+
+
+def make(
+    root: Root,
+    run_id: str,
+    name: str,
+    recipe_name: str,
+    recipe: Recipe,
+    inputs: Sequence[str],
+    found: Plan,
+    *,
+    workers: int,
+    engine: Engine,
+    own_tokenizer: dict[str, bytes] | None = None,
+) -> dict[str, Any]:
+    """Takes the splits of `found`, in order of arrival, through every stage, and publishes.
+
+    `own_tokenizer` are the files of the tokenizer that the corpus has: a refresh does not train another.
+    """
+    began = time.monotonic()
+    for failure in found.failures:
+        ledger.record(root, "failure", failure.uri, {"stage": "ingest", "reason": failure.reason}, run_id)
+    workers = workers or os.cpu_count() or 1
+    with engine_runner(engine, workers) as runner:
+        build = Build(root, run_id, workers, recipe.limits.as_limits(), runner)
+
+        def each(stage, settings, units: Sequence[Unit]) -> list[Done]:
+            return run_stage(stage, units, settings, build)
+
+        def whole(stage, settings, inputs, **params) -> Artifact:
+            return run_stage(stage, [Unit(inputs, params)], settings, build)[0].table
+
+        extracted = each(
+            extract,
+            recipe.extract,
+            [Unit(params={"split": s}, identity=s.identity, size=s.end - s.start) for s in found.splits],
+        )
+        documents = tables(extracted)
+        annotated = each(annotate, recipe.annotate, units(documents=documents))
+        signals = tables(annotated)
+
+        banded = tables(each(bands, recipe.dedup, units(signals=signals)))
+        same = whole(exact, recipe.dedup, {"documents": documents})
+        parts = recipe.dedup.partitions(sum(a.rows for a in documents))
+        similar = tables(
+            each(
+                pairs,
+                recipe.dedup,
+                [
+                    Unit({"bands": banded, "signals": signals, "exact": same}, {"partition": i, "partitions": parts})
+                    for i in range(parts)
+                ],
+            )
+        )
+        decisions = root.read_table(
+            whole(decide, recipe.dedup, {"documents": documents, "exact": same, "pairs": similar}).path
+        )
+        deduplicated = each(
+            dedup, recipe.dedup, units(documents=documents, decisions=by_shard(root, decisions, len(documents)))
+        )
+
+        filtered = each(
+            keep_good, recipe.filter, units(documents=documents, signals=signals, kept=tables(deduplicated))
+        )
+        scrubbed = each(scrub, recipe.scrub, units(documents=documents, kept=tables(filtered)))
+        spans = tables(scrubbed)
+        clean = each(decontaminate, recipe.decontaminate, units(documents=documents, kept=tables(filtered)))
+        kept = tables(clean)
+
+        tokens = recipe.tokenize
+        if own_tokenizer:
+            vocabulary = store(root, "tokenizer", files_table(own_tokenizer))
+        else:
+            texts = []
+            if tokens.tokenizer == "trained":
+                texts = tables(
+                    each(
+                        excerpt,
+                        tokens,
+                        [
+                            Unit(u.inputs, {"quota": quota})
+                            for u, quota in zip(
+                                units(documents=documents, kept=kept, spans=spans),
+                                quotas([a.rows for a in kept], tokens),
+                                strict=True,
+                            )
+                        ],
+                    )
+                )
+            vocabulary = whole(tokenizer, tokens, {"texts": texts})
+        measured = tables(
+            each(
+                measure,
+                tokens,
+                units(documents=documents, signals=signals, kept=kept, tokenizer=[vocabulary] * len(kept)),
+            )
+        )
+        mixed = whole(mixture, recipe.sample, {"measures": measured})
+        sampled = each(
+            sample, recipe.sample, units(documents=documents, signals=signals, kept=kept, mixture=[mixed] * len(kept))
+        )
+        passes = whole(
+            plan_passes,
+            recipe.sample,
+            {"sampled": tables(sampled), "mixture": mixed},
+            shard_tokens=tokens.shard_tokens,
+            min_shards=tokens.min_shards,
+        )
+        planned = root.read_table(passes.path)
+        tokenized = each(tokenize, tokens, token_units(root, planned, documents, spans, vocabulary))
+
+        steps = {
+            "extract": extracted,
+            "dedup": deduplicated,
+            "filter": filtered,
+            "decontaminate": clean,
+            "sample": sampled,
+        }
+        accounted = each(
+            account,
+            Account(),
+            [
+                Unit(
+                    {
+                        "documents": documents[i],
+                        "kept": sampled[i].table,
+                        "dropped": [done[i].fates for done in steps.values() if done[i].fates],
+                    },
+                    {"records": extracted[i].rows_in},
+                )
+                for i in range(len(documents))
+            ],
+        )
+
+        held = {f"tokenizer/{row['name']}": row["data"] for row in root.read_table(vocabulary.path).to_pylist()}
+        shards = [root.read_table(d.table.path, ["source", "language", "n_tokens", "n_bytes"]) for d in tokenized]
+        counts = [{"tokens": _sum(t["n_tokens"]), "bytes": _sum(t["n_bytes"])} for t in shards]
+        encoding = encoding_of(root.read_table(vocabulary.path))
+        content = {
+            "recipe": recipe_name,
+            "settings": recipe.model_dump(mode="json", exclude={"limits"}),
+            "settings_key": recipe.key(),
+            "sources": list(inputs),
+            "inputs": [described(file, found.splits) for file in found.inputs],
+            "missing": [failure._asdict() for failure in found.failures],
+            "tokenizer": {
+                "name": encoding.name,
+                "n_vocab": encoding.n_vocab,
+                "eot": encoding.eot_token,
+                "files": {path: _sha256(data) for path, data in held.items()},
+            },
+            "dtype": "uint16" if encoding.n_vocab <= 1 << 16 else "uint32",
+            "documents": len(pc.unique(id_bytes(planned["doc_id"]))),
+            "tokens": sum(c["tokens"] for c in counts),
+            "bytes": sum(c["bytes"] for c in counts),
+            "shards": counts,
+            "parts": [
+                {"documents": d.path, "signals": s.path, "spans": p.path}
+                for d, s, p in zip(documents, signals, spans, strict=True)
+            ],
+            "funnel": funnel(list(steps.items())),
+            "mixture": achieved(root.read_table(mixed.path), planned, shards),
+        }
+        manifest, new = publish(build, name, content, tokenized, passes, accounted, held)
+    return announce(root, manifest, new, build, found, time.monotonic() - began)
+
+
+def tables(done: Sequence[Done]) -> list[Artifact]:
+    return [d.table for d in done]
+
+
+def units(**inputs: Sequence[Artifact]) -> list[Unit]:
+    """One unit for each shard, from lists that run over the shards; a large table goes first."""
+    names = list(inputs)
+    return [
+        Unit(dict(zip(names, row, strict=True)), size=max(a.rows for a in row))
+        for row in zip(*inputs.values(), strict=True)
+    ]
+
+
+def by_shard(root: Root, decisions: pa.Table, shards: int) -> list[Artifact]:
+    """The decisions of each shard on their own, so that those of another do not wake it."""
+    ends = pc.value_counts(decisions["shard"]).to_pylist()
+    rows = {entry["values"]: entry["counts"] for entry in ends}
+    slices, at = [], 0
+    for shard in range(shards):
+        slices.append(store(root, "decisions", decisions.slice(at, rows.get(shard, 0))))
+        at += rows.get(shard, 0)
+    return slices
+
+
+def token_units(
+    root: Root, planned: pa.Table, documents: Sequence[Artifact], spans: Sequence[Artifact], vocabulary: Artifact
+) -> list[Unit]:
+    """One unit for each token shard: its rows of the plan and the document shards that they name."""
+    made = []
+    for number in pc.unique(planned["token_shard"]).to_pylist():
+        rows = planned.filter(pc.equal(planned["token_shard"], number))
+        named = sorted(pc.unique(rows["shard"]).to_pylist())
+        made.append(
+            Unit(
+                {
+                    "documents": [documents[i] for i in named],
+                    "spans": [spans[i] for i in named],
+                    "plan": store(root, "passes", rows),
+                    "tokenizer": vocabulary,
+                },
+                {"shards": named},
+                size=len(rows),
+            )
+        )
+    return made
+
+
+def described(file: Input, splits: Sequence[Split]) -> dict[str, Any]:
+    """What the manifest says of an input: enough for a refresh to go on without the file."""
+    return {**file.manifest(), "kind": file.kind, "cuts": [[s.start, s.end] for s in splits if s.uri == file.uri]}
+
+
+def announce(
+    root: Root, manifest: dict[str, Any], new: bool, build: Build, found: Plan, seconds: float
+) -> dict[str, Any]:
+    """The summary of a build; a new version also becomes an event and an artifact in Prefect."""
+    name, version = manifest["name"], manifest["version"]
+    summary = {
+        "corpus": name,
+        "version": version,
+        "published": new,
+        "documents": manifest["documents"],
+        "tokens": manifest["tokens"],
+        "folder": root.url(version_folder(name, version)),
+        "shards": [s["path"] for s in manifest["shards"]],
+        "funnel": manifest["funnel"],
+        "mixture": manifest["mixture"],
+        "failures": [{"uri": f.uri, "reason": f.reason} for f in found.failures],
+        "ran": build.ran,
+        "seconds": round(seconds, 2),
+        "work_seconds": round(build.work_seconds, 2),
+        "workers": build.workers,
+    }
+    if new and flow_run.id:
+        emit_event(
+            "gristmill.corpus.published",
+            resource={"prefect.resource.id": f"gristmill.corpus.{name}"},
+            payload={
+                "corpus": name,
+                "version": version,
+                "documents": manifest["documents"],
+                "tokens": manifest["tokens"],
+            },
+        )
+        card = root.read_bytes(f"{version_folder(name, version)}/README.md").decode()
+        create_markdown_artifact(
+            card.split("---", 2)[-1], key=f"corpus-{name.replace('_', '-')}", description=f"{name}, version {version}"
+        )
+    return summary
+
+
+def _sum(column: pa.ChunkedArray) -> int:
+    return pc.sum(column).as_py() or 0
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
