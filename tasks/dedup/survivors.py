@@ -95,8 +95,8 @@ def decisions(documents: Sequence[pa.Table], exact: pa.Table, pairs: Sequence[pa
         exact: what `exact_decisions` gave.
         pairs: what `lsh.verified` gave for each partition; a pair may be in several.
     """
-    columns = {name: np.concatenate([t[name].to_numpy() for t in pairs] or [np.empty(0)]).astype(np.int64)
-               for name in PAIRS.names}
+    similar = pa.concat_tables([PAIRS.empty_table(), *pairs])
+    columns = {name: similar[name].to_numpy().astype(np.int64) for name in PAIRS.names}
     losers, winners, equal = greedy(columns["a_shard"] << 32 | columns["a_row"],
                                     columns["b_shard"] << 32 | columns["b_row"], columns["equal"])
     near = _decisions(documents, losers, winners, np.full(len(losers), "near"), pa.array(equal / PERMUTATIONS))
