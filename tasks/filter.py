@@ -71,7 +71,7 @@ def parse_rules(text: str, preset: str) -> list[Rule]:
             if heading == "rule":
                 rules.append({"rule": content, "line": number})
             elif not rules or heading in rules[-1]:
-                raise UserError(f"{where}: '{heading}' stands twice or before its '-- rule:'; give each rule one of each")
+                raise UserError(f"{where}: '{heading}' stands twice or before its '-- rule:'; give each rule one")
             else:
                 rules[-1][heading] = content
         elif line.startswith("--   ") and rules and heading not in (None, "keep when"):
@@ -129,8 +129,10 @@ globals().update({model.__name__: model for model in _MODELS.values()})     # pi
 Filter = create_model(
     "Filter", __config__=ConfigDict(extra="forbid", frozen=True), __module__=__name__,
     __doc__="Which documents stay: presets of rules, and each rule's own parameters (filter.gopher_words.min=80).",
-    presets=(list[Literal[PRESETS]], Field(list(PRESETS), description="rule files that are on, beside rights and language")),
-    **{name: (model, Field(default_factory=model, description=RULE_TABLE[name].about)) for name, model in _MODELS.items()})
+    presets=(list[Literal[PRESETS]],
+             Field(list(PRESETS), description="rule files that are on, beside rights and language")),
+    **{name: (model, Field(default_factory=model, description=RULE_TABLE[name].about))
+       for name, model in _MODELS.items()})
 
 
 def enabled_rules(settings: Filter) -> list[Rule]:
@@ -148,9 +150,9 @@ def check(settings: Filter, columns: Iterable[str] = tuple(COLUMNS)) -> None:
     for rule in enabled_rules(settings):
         for name in sorted(_columns_of(rule.value, rule.keep, rule.detail) - columns):
             near = difflib.get_close_matches(name, sorted(columns), 1)
-            raise UserError(f"sql/rules/{rule.preset}.sql: the rule {rule.name} names the column {name}, which is not there"
-                            f"{f'; did you mean {near[0]}?' if near else ''} "
-                            f"Mend the rule, or turn it off with filter.{rule.name}.enabled=false")
+            raise UserError(f"sql/rules/{rule.preset}.sql: the rule {rule.name} names the column {name}, which is "
+                            f"not there; mend the rule{f' (did you mean {near[0]}?)' if near else ''}, "
+                            f"or turn it off with filter.{rule.name}.enabled=false")
 
 
 @lru_cache(maxsize=1024)
@@ -180,7 +182,7 @@ def _columns_of(*expressions: str) -> frozenset[str]:
 
 
 def query(settings: Filter) -> tuple[str, dict[str, Any]]:
-    """The SQL over a table `pages` (COLUMNS and `position`) that gives each position its failed rules, and what to bind."""
+    """The SQL over a table `pages` (COLUMNS and `position`) that gives each its failed rules; its parameters."""
     structs, bound = [], {}
     for rule in enabled_rules(settings):
         chosen = getattr(settings, rule.name)
@@ -196,7 +198,7 @@ def query(settings: Filter) -> tuple[str, dict[str, Any]]:
             'threshold': CASE {' '.join(bounds) or 'WHEN FALSE THEN 0'} END::DOUBLE,
             'detail': ({named(rule.detail)})::VARCHAR,
             'keep': coalesce(({named(rule.keep)}) AND NOT isnan({value}), FALSE)}}""")
-    failed = f"list_filter([{', '.join(structs)}], lambda rule: NOT rule.keep)" if structs else "[]::STRUCT(rule VARCHAR)[]"
+    failed = f"list_filter([{', '.join(structs)}], lambda rule: NOT rule.keep)" if structs else "[]::VARCHAR[]"
     return f"SELECT position, {failed} AS failed FROM pages ORDER BY position", bound
 
 

@@ -23,8 +23,8 @@ _TEXT = {                    # in the order of tasks.annotate.kernel's columns
     "n_words": pa.int32(),
     "n_lines": pa.int32(),
     "n_paragraphs": pa.int32(),
-    "n_sentences": pa.int32(),                  # runs of words that end at . ! ? … and their like before white space (or
-                                                # at a CJK one), or at a line's end; abbreviations count as ends
+    "n_sentences": pa.int32(),                  # runs of words that end at . ! ? … and their like before white space
+                                                # (or at a CJK one), or at a line's end; abbreviations count as ends
     "mean_word_length": pa.float64(),
     "max_token_length": pa.int32(),
     "mean_words_per_line": pa.float64(),
@@ -42,17 +42,18 @@ _TEXT = {                    # in the order of tasks.annotate.kernel's columns
     "lorem_ipsum": pa.bool_(),                  # the two words, in one line
     "javascript_word_fraction": pa.float64(),   # words in lines that hold the word javascript / words
     "policy_word_fraction": pa.float64(),       # words in lines that hold one of C4's policy phrases / words
-    "c4_sentences": pa.int32(),                 # sentences in the lines that C4's line rules leave: at least 3 tokens, none
-                                                # above 1,000, no javascript, no policy phrase, a terminal end, no ellipsis
+    "c4_sentences": pa.int32(),                 # sentences in the lines that C4's line rules leave: 3 or more tokens,
+                                                # none above 1,000 characters, no javascript, no policy phrase, a
+                                                # terminal end that is no ellipsis
     "c4_sentences_any_end": pa.int32(),         # the same without the rule on line ends
-    "duplicate_line_fraction": pa.float64(),    # lines equal to an earlier one (runs of white space are one space) / lines
+    "duplicate_line_fraction": pa.float64(),    # lines equal to an earlier one, but for white space / lines
     "duplicate_line_char_fraction": pa.float64(),       # their characters / characters of all lines
     "duplicate_paragraph_fraction": pa.float64(),
     "duplicate_paragraph_char_fraction": pa.float64(),
     # Of the n-gram that occurs most often, and at least twice (ties: the longest, then the first): the characters of
     # the words that its occurrences cover, each word counted once / characters of all words.
     **{f"top_{n}gram_char_fraction": pa.float64() for n in (2, 3, 4)},
-    # The characters of the words covered by n-grams that occurred before, each word counted once / characters of all words.
+    # The characters of the words that n-grams which occurred before cover, each word counted once / those of all words.
     **{f"duplicate_{n}gram_char_fraction": pa.float64() for n in range(5, 11)},
 }
 
@@ -61,7 +62,7 @@ SIGNALS = pa.schema([
     ("row", pa.int32()),                        # index in the documents shard
     ("n_bytes", pa.int32()),                    # of the text in UTF-8
     *_TEXT.items(),
-    ("language", pa.string()),                  # ISO 639-1 where there is one, else ISO 639-3; "und" when there are no words
+    ("language", pa.string()),                  # ISO 639-1 or else 639-3; "und" when there are no words
     ("language_score", pa.float64()),           # the model's probability, 0 to 1
     ("minhash", pa.list_(pa.uint32(), PERMUTATIONS)),   # tasks.annotate.minhash
 ])

@@ -76,7 +76,7 @@ def scan(data, start, end, table, landmarks, words, lengths, lines, line_chars, 
     before, before2 = ZERO, ZERO                            # the two words before this one, in the same line
     token, token_letter = 0, False                          # code points of the token so far
     dots = 0                                                # full stops in a row, now
-    line, first, final, gap = FNV_OFFSET, -1, 0, False      # the line's hash, where its text begins and ends (characters)
+    line, first, final, gap = FNV_OFFSET, -1, 0, False      # the line's hash; where its text begins and ends
     bullet, ended, ellipsis, javascript, policy, long_token = False, False, False, False, False, False
     line_words = line_tokens = line_sentences = pending = 0  # pending: words since the last sentence's end
     paragraph, chars = FNV_OFFSET, 0                        # chars: of the open paragraph's lines; 0 means none is open
@@ -400,13 +400,14 @@ def measure(data, offsets, table, landmarks, permutations, signals, signatures):
         signature(words, n_words, permutations, hashes, signatures[d])
 
 
-@njit(types.void(_frozen(types.uint8), _frozen(types.uint32), _frozen(types.uint32), _frozen(types.int32),
+@njit(types.int64(_frozen(types.uint8), _frozen(types.uint32), _frozen(types.uint32), _frozen(types.int32),
                  _frozen(types.float32, 2), types.int32[::1], types.int32[::1], types.float32[::1]),
       cache=True, nogil=True)
 def add_likelihoods(text, moves, rows, features, table, counts, seen, scores):
     """Adds the log-likelihoods of py3langid's byte n-grams found in `text`: log(1 + count) times the table's row.
 
-    The sums are taken in the order of first occurrence, so no BLAS decides their last bits.
+    Returns how many distinct ones there are. The sums are taken in the order of first occurrence, so no BLAS decides
+    their last bits.
 
     Args:
         text: uint8.
@@ -431,3 +432,4 @@ def add_likelihoods(text, moves, rows, features, table, counts, seen, scores):
         row = table[seen[k]]
         for c in range(len(scores)):
             scores[c] += weight * row[c]
+    return n

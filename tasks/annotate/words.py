@@ -36,6 +36,8 @@ UNSPACED = ((0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x1950, 0x19D
 TERMINALS = ".!?…‼⁇⁈⁉。！？｡．।॥؟۔։።፧၊။។៕᙮᠃᠉"
 CLOSINGS = "\"'”’»›)]}」』）】》〉*_"
 BULLETS = "-•‣▶◀◦■□▪▫●○·–"     # RedPajama-V2's list, the hyphen (datatrove) and round ones; `*` is tested by itself
+_NAMED = {char: kind for kind, chars in ((BULLET, BULLETS), (CLOSING, CLOSINGS), (TERMINAL, TERMINALS))
+          for char in chars}
 LAST_ASSIGNED = 0x33480      # beyond lie only variation selectors, tags and private use
 
 STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")           # Gopher, table A1
@@ -57,24 +59,21 @@ def code_points() -> np.ndarray:
     for first, last in UNSPACED:
         unspaced[first:last + 1] = True
     for point in (*range(LAST_ASSIGNED), *range(0xE0000, 0xE01F0)):
-        char = chr(point)
-        kind = _character_class(char, bool(unspaced[point]))
+        char, category = chr(point), unicodedata.category(chr(point))
+        kind = _character_class(char, category, bool(unspaced[point]))
         if kind:
-            table[point] = kind << CLASS_SHIFT | ord(fold(char))
+            table[point] = kind << CLASS_SHIFT | (point if category == "Lo" else ord(fold(char)))
     table.setflags(write=False)
     return table
 
 
-def _character_class(char: str, unspaced: bool) -> int:
-    if char in TERMINALS:
-        return TERMINAL
-    if char in CLOSINGS:
-        return CLOSING
-    if char in BULLETS:
-        return BULLET
+def _character_class(char: str, category: str, unspaced: bool) -> int:
+    if category == "Lo":     # most of them all
+        return SINGLE if unspaced else LETTER
+    if char in _NAMED:
+        return _NAMED[char]
     if char.isspace():
         return SPACE
-    category = unicodedata.category(char)
     if category == "Cf":
         return OTHER if char == "\u200b" else FORMAT
     if category[0] == "L":
