@@ -64,7 +64,7 @@ class ModelConfig:
 LLAMA = {"norm": "rms", "mlp": "swiglu", "position": "rope", "bias": False}
 GPT2 = {"norm": "layer", "mlp": "gelu", "position": "learned", "bias": True, "tied": True, "norm_eps": 1e-5}
 
-SIZES: dict[str, dict] = {
+PRESETS: dict[str, dict] = {
     # about 1M parameters with a vocabulary of 4,096: the sample trains it on a laptop
     "tiny": {**LLAMA, "context": 256, "n_layers": 4, "n_heads": 4, "n_kv_heads": 2, "width": 128, "hidden": 352},
     "mini": {**LLAMA, "context": 512, "n_layers": 6, "n_heads": 6, "n_kv_heads": 2, "width": 384, "hidden": 1024},
@@ -83,12 +83,25 @@ SIZES: dict[str, dict] = {
 }
 
 
-def model_config(size: str, **overrides) -> ModelConfig:
-    """The configuration of a known size with some fields replaced; UserError for an unknown size or field."""
-    if size not in SIZES:
-        raise UserError(f"setting size: no model size {size!r}; known sizes are {', '.join(SIZES)}")
+def model_config(preset: str, **overrides) -> ModelConfig:
+    """The configuration of a known preset with some fields replaced; UserError for an unknown preset or field."""
+    if preset not in PRESETS:
+        raise UserError(f"setting preset: there is no {preset!r}; there are {', '.join(PRESETS)}")
     known = {field.name for field in dataclasses.fields(ModelConfig)}
     for name in overrides:
         if name not in known:
             raise UserError(f"setting model.{name}: no such field; a model has {', '.join(sorted(known))}")
-    return ModelConfig(**(SIZES[size] | overrides))
+    return ModelConfig(**(PRESETS[preset] | overrides))
+
+
+def check_fit(settings, shape: ModelConfig, n_vocab: int, label: str) -> None:
+    """UserError when the sequences do not fit the model's context, or the tokenizer of `label` not its embedding."""
+    length = settings.sequence_length or shape.context
+    if length > shape.context:
+        raise UserError(f"setting sequence_length: {length} is longer than the model's context of {shape.context}; "
+                        "lower it, or set model.context")
+    if n_vocab > shape.vocab_size:
+        raise UserError(
+            f"{label} has a tokenizer of {n_vocab} tokens and the model's embedding {shape.vocab_size} rows: "
+            f"set model.vocab_size to {n_vocab} or more, or leave it out"
+        )

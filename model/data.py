@@ -17,7 +17,6 @@ import numpy as np
 import pyarrow as pa
 
 from model.corpus import Corpus, mix, tokens
-from tasks.errors import UserError
 
 PACKING = pa.schema([("sample_id", pa.int64()), ("segment", pa.int32()), ("shard", pa.int32()), ("row", pa.int32()),
                      ("offset", pa.int32()), ("length", pa.int32()), ("doc_id", pa.uuid())])
@@ -205,16 +204,10 @@ class Samples:
 
 
 def corpus_samples(corpus: Corpus, chosen: np.ndarray, length: int, seed: int) -> Samples:
-    """Samples of the documents of `corpus` that `chosen` marks (indices into `corpus.documents`).
-
-    UserError when they are too few for one row.
-    """
+    """Samples of the documents of `corpus` that `chosen` names (indices into `corpus.documents`)."""
     index = corpus.documents
     shard, row = (index[name].to_numpy()[chosen] for name in ("shard", "row"))
     lengths = index["n_tokens"].to_numpy()[chosen]
-    if int(lengths.sum()) < length:
-        raise UserError(f"corpus {corpus.label} has {int(lengths.sum())} tokens here, fewer than one sequence of "
-                        f"{length}: lower sequence_length or build a larger corpus")
     shards: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     def read(document: int) -> tuple[np.ndarray, None]:

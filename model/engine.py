@@ -23,7 +23,9 @@ def start(settings: Optimisation) -> tuple[int, int, torch.device]:
     """Joins the launcher's process group, or makes one of one. Returns rank, world size, device."""
     cuda = settings.device != "cpu" and torch.cuda.is_available()
     if settings.device == "cuda" and not cuda:
-        raise UserError("setting device: cuda was asked for and PyTorch sees no GPU; use auto or cpu, or mend the driver")
+        raise UserError(
+            "setting device: cuda was asked for and PyTorch sees no GPU; use auto or cpu, or mend the driver"
+        )
     local = int(os.environ.get("LOCAL_RANK", "0"))
     device = torch.device("cuda", local) if cuda else torch.device("cpu")
     if cuda:
@@ -152,7 +154,7 @@ def import_deepspeed(compile_ops: bool):
         missing = [tool for tool in ("g++", "ninja") if shutil.which(tool) is None]
         if missing:
             raise UserError(f"setting compile_ops: DeepSpeed's build needs {' and '.join(missing)}, not on PATH: "
-                            "install g++ (Debian: apt-get install g++) and ninja (pip install ninja), or leave it false")
+                            "apt-get install g++ and pip install ninja, or leave it false")
     else:
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False     # else the first start compiles for minutes
     deepspeed.init_distributed(dist.get_backend(), verbose=False)

@@ -17,7 +17,7 @@ STOPPED = 143                               # exit status after SIGTERM, as a sh
 def run_main(work: Callable[[dict], object]) -> None:
     """Runs work(config) on the configuration file named in argv; exits 2 on a UserError, 143 when work returns None.
 
-    The message of a UserError goes into error.json in the run's folder, where the launcher finds it.
+    The message of a UserError, or that the run was stopped, goes into error.json beside it, where tasks/launch looks.
     """
     _die_with_parent()
     if len(sys.argv) < 2:
@@ -35,7 +35,10 @@ def run_main(work: Callable[[dict], object]) -> None:
     except Exception:
         traceback.print_exc()
         _leave(1)
-    _leave(STOPPED if result is None and rank == 0 else 0)
+    if result is None and rank == 0:
+        (path.parent / "error.json").write_text(json.dumps({"stopped": True}))
+        _leave(STOPPED)
+    _leave(0)
 
 
 def _leave(status: int) -> None:
@@ -46,7 +49,7 @@ def _leave(status: int) -> None:
 
 
 def _die_with_parent() -> None:
-    """SIGKILL when the parent dies (Linux): torchrun gives ranks sessions of their own, which no group signal reaches."""
+    """SIGKILL when the parent dies (Linux): torchrun gives ranks sessions that no signal to its group reaches."""
     parent = os.getppid()
     try:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)              # PR_SET_PDEATHSIG

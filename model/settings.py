@@ -38,7 +38,9 @@ class Optimisation(BaseModel):
     sequence_length: int | None = Field(None, ge=2, description="Tokens a sequence; the model's context if not set.")
     learning_rate: float = Field(2e-3, gt=0, description="Peak learning rate.")
     schedule: Literal["cosine", "wsd", "constant"] = Field(
-        "cosine", description="After the warm-up: half a cosine (arXiv:1608.03983), or stay, then decay (arXiv:2404.06395).")
+        "cosine",
+        description="After the warm-up: half a cosine (arXiv:1608.03983), or stay, then decay (arXiv:2404.06395).",
+    )
     warmup: float = Field(0.05, ge=0, le=1, description="Fraction of the steps that warms up linearly.")
     decay: float = Field(0.2, ge=0, le=1, description="Fraction of the steps that WSD decays over, at the end.")
     final_lr: float = Field(0.1, ge=0, le=1, description="Last learning rate as a fraction of the peak.")
@@ -65,8 +67,8 @@ class Optimisation(BaseModel):
 
 
 class Pretrain(Optimisation):
-    size: str = Field("tiny", description="A known model size: tiny, mini, small, gpt2-124m, llama-1b ...")
-    model: dict[str, Any] = Field({}, description="Fields laid over the size, such as {\"n_layers\": 6}.")
+    preset: str = Field("tiny", description="A known model size: tiny, mini, small, gpt2-124m, llama-1b ...")
+    model: dict[str, Any] = Field({}, description="Fields laid over the preset, such as {\"n_layers\": 6}.")
 
 
 class Finetune(Optimisation):
@@ -88,6 +90,11 @@ class Evaluate(BaseModel):
     batch: int = Field(16, ge=1, description="Sequences at once.")
     seed: int = Field(0, ge=0, description="Decides which worked examples a question gets.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU where there is one.")
+
+
+# What a run that goes on may be told anew: nothing here changes what is learnt.
+FREE = frozenset({"evaluate_every", "evaluate_rows", "checkpoint_every", "keep_checkpoints", "tensorboard", "cpu_watts",
+                  "micro_batch", "compile_ops"})
 
 
 class Processes(BaseModel):

@@ -23,7 +23,7 @@ import torch
 import torch.distributed as dist
 
 from model import checkpoint
-from model.config import ModelConfig
+from model.config import ModelConfig, check_fit
 from model.convert import load_weights, save_weights
 from model.corpus import held_out, open_corpus
 from model.data import Batch, Samples, corpus_samples, packing_table
@@ -31,13 +31,9 @@ from model.energy import Meter
 from model.engine import DeepSpeed, Torch, start
 from model.optimizer import learning_rate
 from model.process import run_main
-from model.settings import Optimisation, Pretrain, parse
+from model.settings import FREE, Optimisation, Pretrain, parse
 from model.transformer import Transformer, token_losses
 from tasks.errors import UserError
-
-# what a resumed run may be told anew: nothing here changes the weights that come out
-FREE = {"evaluate_every", "evaluate_rows", "checkpoint_every", "keep_checkpoints", "tensorboard", "cpu_watts",
-        "micro_batch", "compile_ops"}
 
 
 @dataclass
@@ -58,19 +54,21 @@ def pretraining(config: dict, settings: Pretrain, model: ModelConfig, length: in
     if corpus.digest != config["corpus"]["manifest_sha256"]:
         raise UserError(f"{corpus.folder}/manifest.json changed since the run was configured: "
                         "start a run of another name")
-    n_vocab = corpus.manifest["tokenizer"]["n_vocab"]
-    if n_vocab > model.vocab_size:
-        raise UserError(f"corpus {corpus.label} has a tokenizer of {n_vocab} tokens and the model's embedding "
-                        f"{model.vocab_size} rows: set model.vocab_size to {n_vocab} or more, or leave it out")
+    check_fit(settings, model, corpus.manifest["tokenizer"]["n_vocab"], f"corpus {corpus.label}")
     held = held_out(corpus, settings.held_out, settings.held_out_at_least)
     chosen = np.flatnonzero(~held)
     samples = corpus_samples(corpus, chosen, length, settings.seed)
+    n_tokens = int(samples.lengths.sum())
+    if n_tokens < length * settings.batch:
+        raise UserError(
+            f"corpus {corpus.label} has {n_tokens:,} tokens to train on, fewer than one step of {settings.batch} "
+            f"sequences of {length}: lower batch or sequence_length, or build a larger corpus"
+        )
     test = np.flatnonzero(held & (corpus.documents["repeat"].to_numpy() == 0))
     in_loop = np.cumsum(corpus.documents["n_tokens"].to_numpy()[test]) <= settings.evaluate_rows * length
-    test = test[:max(1, int(in_loop.sum()))]
+    test = test[:max(1, int(in_loop.sum()))]            # whole documents, so that their bytes are known
     n_bytes = int(corpus.documents["n_bytes"].to_numpy()[test].sum())
-    few = dataclasses.replace(samples, lengths=corpus.documents["n_tokens"].to_numpy()[test],
-                              read=corpus_samples(corpus, test, 1, 0).read) if len(test) else None
+    few = corpus_samples(corpus, test, length, 0) if len(test) else None
 
     def write_packing(path: Path, last: int) -> None:
         temporary = path.with_suffix(".partial")
@@ -134,9 +132,7 @@ def train(config: dict, settings: Optimisation, prepare: Callable = pretraining)
     rank, world, device = start(settings)
     folder, model_config = Path(config["folder"]), ModelConfig(**config["model"])
     length = settings.sequence_length or model_config.context
-    if length > model_config.context:
-        raise UserError(f"setting sequence_length: {length} is longer than the model's context of "
-                        f"{model_config.context}; lower it, or set model.context")
+    check_fit(settings, model_config, 0, config["run"])
     if settings.batch % (settings.micro_batch * world):
         raise UserError(f"setting batch: {settings.batch} sequences are not a multiple of micro_batch "
                         f"{settings.micro_batch} x {world} ranks; change one of them")
@@ -150,8 +146,8 @@ def train(config: dict, settings: Optimisation, prepare: Callable = pretraining)
         module.load_state_dict(load_weights(config["initial"]))
     engine = (Torch if settings.engine == "torch" else DeepSpeed)(module, settings, device)
     about = {"run": config["run"], "kind": config["kind"], "model": dataclasses.asdict(model_config),
-             "engine": settings.engine, "settings": settings.model_dump(mode="json"), "world_size": world, "zero_stage": settings.zero_stage,
-             **material.about, **config.get("about", {})}
+             "engine": settings.engine, "zero_stage": settings.zero_stage, "world_size": world,
+             "settings": settings.model_dump(mode="json"), **material.about, **config.get("about", {})}
     done = {"step": 0, "samples": 0, "tokens": 0, "seconds": 0.0, "energy_joules": 0.0}
     last = checkpoint.latest(folder / "checkpoints")
     if last:
@@ -187,8 +183,10 @@ def train(config: dict, settings: Optimisation, prepare: Callable = pretraining)
         dist.all_reduce(totals)
         loss, stopped = float(totals[0]) / max(1, n_targets), bool(totals[1])
         if not math.isfinite(loss):
-            raise UserError(f"run {config['run']}: the loss is {loss} at step {step} (samples {seen[0]} to {seen[-1]} of "
-                            "packing.parquet): lower learning_rate, lengthen warmup, or look at those documents")
+            raise UserError(
+                f"run {config['run']}: the loss is {loss} at step {step} (samples {seen[0]} to {seen[-1]} of "
+                "packing.parquet): lower learning_rate, lengthen warmup, or look at those documents"
+            )
         lr = learning_rate(step, settings)
         norm = engine.step(lr)
         done |= {"step": step, "samples": seen[-1] + 1, "tokens": done["tokens"] + n_targets}
@@ -204,12 +202,17 @@ def train(config: dict, settings: Optimisation, prepare: Callable = pretraining)
                 if key in line:
                     board.add_scalar(key, line[key], step)
             if step == 1 or step % 10 == 0:
-                print(f"step {step}/{settings.steps} loss {loss:.4f} lr {lr:.2e} {line['tokens_per_second']:,.0f} tokens/s"
+                speed = line["tokens_per_second"]
+                print(f"step {step}/{settings.steps} loss {loss:.4f} lr {lr:.2e} {speed:,.0f} tokens/s"
                       + (f" bits/byte {line['bits_per_byte']:.4f}" if "bits_per_byte" in line else ""), flush=True)
         every = settings.checkpoint_every
         if stopped or step == settings.steps or every and step % every == 0:
-            now = done | {"seconds": done["seconds"] + time.monotonic() - began, "loss": loss,
-                          "energy_joules": done["energy_joules"] + _sum(meter.joules(), device), "energy_how": meter.how}
+            now = done | {
+                "seconds": done["seconds"] + time.monotonic() - began,
+                "loss": loss,
+                "energy_joules": done["energy_joules"] + _sum(meter.joules(), device),
+                "energy_how": meter.how,
+            }
             saved = _save(engine, folder / "checkpoints", now | about, model_config, rank)
             if rank == 0:
                 checkpoint.prune(folder / "checkpoints", settings.keep_checkpoints)
@@ -285,7 +288,8 @@ def _open_folder(folder: Path, material: Material, settings: Optimisation, step:
 
 
 def _evaluate(engine, material: Material, settings: Optimisation, device, rank: int, world: int) -> dict:
-    nats, n_tokens = document_losses(engine.model, material.held_out, settings.micro_batch, device, (rank, world)).sum(0)
+    sums = document_losses(engine.model, material.held_out, settings.micro_batch, device, (rank, world))
+    nats, n_tokens = sums.sum(0)
     result = {"held_out_loss": float(nats / max(1, n_tokens))}
     if material.held_out_bytes:
         result["bits_per_byte"] = float(nats / math.log(2) / material.held_out_bytes)
@@ -314,8 +318,22 @@ def _finish(folder: Path, last: Path, rank: int, world: int, model: ModelConfig,
         return None
     about = json.loads((last / checkpoint.ABOUT).read_text())
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    carried = ("run", "kind", "step", "samples", "tokens", "seconds", "energy_joules", "energy_how", "engine", "zero_stage",
-               "settings", "corpus", "rows", "base")
+    carried = (
+        "run",
+        "kind",
+        "step",
+        "samples",
+        "tokens",
+        "seconds",
+        "energy_joules",
+        "energy_how",
+        "engine",
+        "zero_stage",
+        "settings",
+        "corpus",
+        "rows",
+        "base",
+    )
     summary = {key: about[key] for key in carried if key in about}
     summary |= {
         "complete": True, "world_size": world, "parameters": model.parameters,

@@ -39,12 +39,18 @@ def write_corpus(home: Path, name: str = "mill", documents: int = 120, shards: i
     for shard in range(shards):
         texts = [" ".join(rng.choice(WORDS, rng.integers(5, 120))).encode() for _ in range(documents // shards)]
         tokens = [list(text) + [EOT] for text in texts]
-        table = pa.table({
-            "doc_id": id_array([doc_id(f"{name}-{shard}", i) for i in range(len(texts))]),
-            "source": ["web" if i % 3 else "books" for i in range(len(texts))],
-            "domain": [f"site{i % 4}.example" for i in range(len(texts))], "language": ["en"] * len(texts),
-            "repeat": pa.array([0] * len(texts), pa.int16()), "n_bytes": pa.array([len(t) for t in texts], pa.int32()),
-            "n_tokens": pa.array([len(t) for t in tokens], pa.int32()), "tokens": pa.array(tokens, pa.list_(pa.uint16()))})
+        table = pa.table(
+            {
+                "doc_id": id_array([doc_id(f"{name}-{shard}", i) for i in range(len(texts))]),
+                "source": ["web" if i % 3 else "books" for i in range(len(texts))],
+                "domain": [f"site{i % 4}.example" for i in range(len(texts))],
+                "language": ["en"] * len(texts),
+                "repeat": pa.array([0] * len(texts), pa.int16()),
+                "n_bytes": pa.array([len(t) for t in texts], pa.int32()),
+                "n_tokens": pa.array([len(t) for t in tokens], pa.int32()),
+                "tokens": pa.array(tokens, pa.list_(pa.uint16())),
+            }
+        )
         path = f"tokens/shard-{shard:05d}.parquet"
         pq.write_table(table, folder / path, compression="zstd", write_page_checksum=True)
         counts = sum(map(len, tokens)), sum(map(len, texts))
@@ -53,7 +59,8 @@ def write_corpus(home: Path, name: str = "mill", documents: int = 120, shards: i
                         "tokens": counts[0], "bytes": counts[1]})
     manifest = {"format": 1, "name": name, "version": version, "parent": None, "recipe": "test", "settings_key": "00",
                 "settings": {}, "inputs": [], "dtype": "uint16", "documents": documents, "tokens": total[0],
-                "bytes": total[1], "shards": entries, "parts": [], "plan": None, "fates": [], "funnel": [], "mixture": [],
+                "bytes": total[1], "shards": entries, "parts": [], "plan": None, "fates": [],
+                "funnel": [], "mixture": [],
                 "tokenizer": {"name": "bytes", "n_vocab": 261, "eot": EOT, "files": files}}
     (folder / "manifest.json").write_text(json.dumps(manifest, sort_keys=True))
     (home / "corpora" / name / "current").write_text(f"{version:06d}")

@@ -1,0 +1,83 @@
+"""pretrain: a published version of a corpus in, a trained model out.
+
+The work is done by processes that tasks/launch starts and watches; this flow retries them from their last
+checkpoint and shows how far they are.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from prefect import flow, task
+from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
+from pydantic import Field
+
+from flows.build_corpus import Home, recorded
+from model.settings import Pretrain as PretrainSettings
+from model.settings import Processes
+from tasks import launch, stage
+from tasks.errors import UserError
+from tasks.storage import Root, home_uri
+
+log = logging.getLogger("gristmill.flow")
+Run = Annotated[str | None, Field(description="a name for the run; the same name goes on from its last checkpoint")]
+
+
+@flow(name="pretrain", description="Trains a language model on a published version of a corpus.")
+def pretrain(
+    corpus: Annotated[str, Field(description="name of a published corpus, or the URI of its folder")] = "corpus",
+    version: Annotated[int | None, Field(description="its version; the current one by default")] = None,
+    run: Run = None,
+    settings: PretrainSettings = PretrainSettings(),  # noqa: B008
+    processes: Processes = Processes(),  # noqa: B008
+    home: Home = None,
+) -> dict[str, Any]:
+    """Trains, and returns the run's summary: loss from first to last step, bits per byte, checkpoint ..."""
+    root = Root(home_uri(home))
+    with recorded(root, run or corpus, "pretrain", {"corpus": corpus, "version": version}) as run_id:
+        return _train(root.uri, corpus, version, run, settings, processes, run_id)
+
+
+def again(task: Any, task_run: Any, state: Any) -> bool:
+    """A crash is tried again from the last checkpoint; a mistake of the user or a wish to stop is not."""
+    error = state.result(raise_on_failure=False)
+    return not isinstance(error, UserError | launch.Stopped)
+
+
+@task(name="train", retries=2, retry_delay_seconds=10, retry_condition_fn=again, persist_result=False)
+def _train(home: str, corpus: str, version: int | None, run: str | None, settings: PretrainSettings,
+           processes: Processes, run_id: str) -> dict[str, Any]:
+    with_progress = progress(f"pretrain {run or corpus}", settings.steps)
+    return report(launch.pretrain(home, corpus, version, run, settings, processes, with_progress, run_id))
+
+
+def progress(name: str, steps: int) -> Callable[[dict[str, Any]], None]:
+    """What shows a run's newest step: a progress artifact in the UI, a bar on a terminal."""
+    artifact = create_progress_artifact(0.0, description=name) if steps else None
+    bar = stage.progress.get()
+
+    def show(line: dict[str, Any]) -> None:
+        log.info("%s: step %d, loss %.4f, %.0f tokens/s", name, line["step"], line["loss"], line["tokens_per_second"])
+        if steps:
+            bar(name, line["step"], steps)
+            update_progress_artifact(artifact, 100 * line["step"] / steps, description=(
+                f"{name}: step {line['step']} of {steps}, loss {line['loss']:.4f}, "
+                f"{line['tokens_per_second']:,.0f} tokens/s"))
+
+    return show
+
+
+def report(summary: dict[str, Any]) -> dict[str, Any]:
+    """Puts a run's figures into an artifact and gives them on."""
+    rows = [("steps", summary["step"]), ("tokens", f"{summary['tokens']:,}"), ("parameters", f"{summary['parameters']:,}"),
+            ("loss, first step", f"{summary['loss_first']:.4f}"), ("loss, last step", f"{summary['loss_last']:.4f}"),
+            ("tokens a second", f"{summary['tokens_per_second']:,.0f}"),
+            ("energy", f"{summary['energy_joules'] / 1000:,.1f} kJ: {summary['energy_how']}"),
+            ("checkpoint", f"{summary['run']}/{summary['checkpoint']}")]
+    for name in ("held_out_loss", "bits_per_byte"):
+        if summary.get(name) is not None:
+            rows.append((f"held-out {name.removeprefix('held_out_').replace('_', ' ')}", f"{summary[name]:.4f}"))
+    table = "\n".join(f"| {name} | {value} |" for name, value in rows)
+    create_markdown_artifact(f"# {summary['run']}\n\n| | |\n|---|---|\n{table}\n", key="training",
+                             description=f"training run {summary['run']}")
+    return summary

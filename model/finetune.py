@@ -1,0 +1,121 @@
+"""Supervised finetuning on instruction rows: `python -m model.finetune CONFIG.json`.
+
+A row {instruction, input, output} becomes
+
+    <|user|>instruction[\\n\\ninput]<|end|><|assistant|>output<|end|>
+
+with the tokenizer's own special tokens; only the output and its <|end|> count in the loss. Rows are packed as
+documents are: none sees another.
+"""
+
+import gzip
+import io
+import json
+from hashlib import blake2b, sha256
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from model.config import ModelConfig
+from model.data import Samples
+from model.process import run_main
+from model.settings import Finetune, parse
+from model.tokenizer import Tokenizer, load_tokenizer
+from model.train import Material, train
+from tasks.errors import UserError
+
+
+def read_rows(uri: str, fields: tuple[str, ...]) -> tuple[list[dict], str]:
+    """The rows of a jsonl or jsonl.gz file (any fsspec URI) and the sha256 of its bytes.
+
+    UserError names the line that is no JSON object or lacks one of `fields`.
+    """
+    try:
+        with fsspec.open(uri, "rb") as file:
+            raw = file.read()
+        text = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
+    except FileNotFoundError:
+        raise UserError(
+            f"{uri}: no such file; give a jsonl or jsonl.gz file of rows with {', '.join(fields)}"
+        ) from None
+    except (OSError, EOFError) as error:
+        raise UserError(f"{uri}: not a whole gzip file ({type(error).__name__}): fetch it again") from None
+    rows = []
+    for number, line in enumerate(io.BytesIO(text), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError:
+            raise UserError(f"{uri}, line {number}: not JSON; every line is one object") from None
+        missing = [field for field in fields if not isinstance(row, dict) or field not in row]
+        if missing:
+            raise UserError(f"{uri}, line {number}: the row lacks {missing[0]!r}; rows have {', '.join(fields)}")
+        rows.append(row)
+    if not rows:
+        raise UserError(f"{uri}: holds no rows")
+    return rows, sha256(raw).hexdigest()
+
+
+def conversation(row: dict, tokenizer: Tokenizer) -> tuple[np.ndarray, np.ndarray]:
+    """Tokens (int64) of an instruction row, and which of them are answer (bool)."""
+    question = row["instruction"] + (f"\n\n{row['input']}" if row.get("input") else "")
+    end = tokenizer.token("<|end|>")
+    prompt = [tokenizer.token("<|user|>"), *tokenizer.encode(question), end, tokenizer.token("<|assistant|>")]
+    answer = [*tokenizer.encode(row["output"]), end]
+    return np.array(prompt + answer), np.arange(len(prompt) + len(answer)) >= len(prompt)
+
+
+def instructions(config: dict, settings: Finetune, model: ModelConfig, length: int) -> Material:
+    """The instruction rows that `config["rows"]` names. Rows longer than `length` are left out and counted."""
+    tokenizer = load_tokenizer(config["tokenizer"])
+    if tokenizer.n_vocab > model.vocab_size:
+        raise UserError(f"{config['tokenizer']}: {tokenizer.n_vocab} tokens, but the model's embedding has "
+                        f"{model.vocab_size} rows: use the tokenizer that the model was pretrained with")
+    rows, digest = read_rows(config["rows"], ("instruction", "output"))
+    texts = [conversation(row, tokenizer) for row in rows]
+    numbers = [number for number, (tokens, _) in enumerate(texts) if len(tokens) <= length]
+    if len(numbers) < len(texts):
+        print(f"{len(texts) - len(numbers)} of {len(texts)} rows are longer than {length} tokens: left out", flush=True)
+    if not numbers:
+        raise UserError(
+            f"{config['rows']}: every row is longer than sequence_length {length}; raise it up to the model's "
+            f"context of {model.context}"
+        )
+    hashes = {number: int.from_bytes(blake2b(texts[number][0].tobytes(), digest_size=8).digest(), "big")
+              for number in numbers}
+    held = [number for number in numbers if hashes[number] < settings.held_out * 2**64]
+    chosen = [number for number in numbers if number not in set(held)] or numbers
+
+    def samples(which: list[int]) -> Samples:
+        return Samples(np.array([len(texts[number][0]) for number in which]), lambda i: texts[which[i]], tokenizer.eot,
+                       length, digest, settings.seed, np.array([int(texts[number][1].sum()) for number in which]))
+
+    training = samples(chosen)
+
+    def write_packing(path: Path, last: int) -> None:
+        """sample_id, segment, row (of the instruction file), offset, length."""
+        columns = [(sample, segment, chosen[document], offset, size) for sample in range(last)
+                   for segment, (document, offset, size) in enumerate(training.segments(sample))]
+        names = ["sample_id", "segment", "row", "offset", "length"]
+        pq.write_table(pa.table(dict(zip(names, np.array(columns, np.int64).T, strict=True))), path, compression="zstd")
+
+    return Material(
+        training,
+        samples(held) if held else None,
+        None,
+        write_packing,
+        config["tokenizer"],
+        {"rows": {"uri": config["rows"], "sha256": digest, "rows": len(chosen), "too_long": len(texts) - len(numbers)}},
+    )
+
+
+def main(config: dict) -> dict | None:
+    return train(config, parse(Finetune, config["settings"]), instructions)
+
+
+if __name__ == "__main__":
+    run_main(main)
