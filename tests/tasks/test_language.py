@@ -78,7 +78,8 @@ def model(tmp_path_factory):
     lines = [f"__label__{label} {' '.join(chance.choices(SENTENCES[language].lower().split(), k=8))}"
              for _ in range(200) for label, language in (("eng_Latn", "en"), ("deu_Latn", "de"))]
     (folder / "train.txt").write_text("\n".join(lines), encoding="utf-8")
-    trained = fasttext.train_supervised(str(folder / "train.txt"), dim=8, epoch=20, thread=1, lr=0.1, verbose=0)
+    # fastText starts its input matrix in ten blocks, one a thread: fewer threads leave the rest uninitialised (NaN).
+    trained = fasttext.train_supervised(str(folder / "train.txt"), dim=10, epoch=20, thread=10, verbose=0)
     path = folder / "model.bin"
     trained.save_model(str(path))
     return path, hashlib.sha256(path.read_bytes()).hexdigest()
