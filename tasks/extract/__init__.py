@@ -14,9 +14,9 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.extract.content import Page, clean, main_text, nesting
-from tasks.extract.decode import Expansion, Undecodable, dechunk, decode, decompress
+from tasks.extract.decode import Expansion, Undecodable, dechunk, decode_text, decompress
 from tasks.extract.records import Record, Unreadable, read_records
-from tasks.extract.rights import rights
+from tasks.extract.rights import rights_signals
 from tasks.extract.rows import Row, read_rows
 from tasks.ingest import Split
 from tasks.schema import DOCUMENTS, FATES, content_id, doc_id, id_array
@@ -174,13 +174,13 @@ def _web_page(record: Record, settings: Extract) -> tuple[Page, str, int, list[s
     declared = _CHARSET.search(content_type)
     text, charset = _decoded(body, declared.group(1) if declared else None)
     if media_type == "text/plain":
-        return Page("", clean(text)), charset, len(body), rights(b"", headers)
+        return Page("", clean(text)), charset, len(body), rights_signals(b"", headers)
     html = body if charset == "utf-8" else text.encode("utf-8", "replace")
     depth, work = nesting(html)
     if depth > settings.max_depth:
         raise _Drop("too_deep", depth, settings.max_depth)
     page = main_text(text, engine=settings.engine, search=work <= settings.max_work, comments=settings.comments)
-    return page, charset, len(body), rights(html, headers)
+    return page, charset, len(body), rights_signals(html, headers)
 
 
 def _http(record: Record, settings: Extract) -> tuple[list[tuple[str, str]], bytes]:
@@ -211,7 +211,7 @@ def _sniffed(body: bytes) -> str:
 
 def _decoded(body: bytes, declared: str | None) -> tuple[str, str]:
     try:
-        return decode(body, declared)
+        return decode_text(body, declared)
     except Undecodable as undecodable:
         raise _Drop("charset", undecodable.args[0], detail="undecodable") from None
 

@@ -141,6 +141,12 @@ def nesting(html: bytes) -> tuple[int, int]:
     return _scan(np.frombuffer(html, np.uint8), _KINDS)
 
 
+# When the search finds less than _SHORT characters, and more than _MISSED times as many are visible, it has missed the
+# text: all that is visible is taken. Raises word F1 from 0.783 to 0.830 on 1,053 pages with human main texts (other
+# bounds from 8 to 30 times and from 300 to 2,000 characters: 0.822 to 0.830).
+_SHORT, _MISSED = 1000, 15
+
+
 class Page(NamedTuple):
     title: str
     text: str
@@ -157,9 +163,14 @@ def main_text(html: str, *, engine: str, search: bool, comments: bool) -> Page:
         text = extract(html, include_comments=comments, include_tables=True, deduplicate=False) or ""
     else:
         # Descriptions of pictures are not the page's prose: leaving them out raises word F1 from 0.779 to 0.789.
-        text = extract_plain_text(tree, main_content=search, preserve_formatting=True, alt_texts=False,
-                                  comments=comments)
+        text = _plain(tree, search, comments)
+        if search and len(text) < _SHORT and len(visible := _plain(tree, False, comments)) > _MISSED * len(text):
+            text = visible
     return Page(clean(title), clean(text))
+
+
+def _plain(tree: HTMLTree, search: bool, comments: bool) -> str:
+    return extract_plain_text(tree, main_content=search, preserve_formatting=True, alt_texts=False, comments=comments)
 
 
 _NEWLINE = re.compile("\r\n?|[\v\f\x1c-\x1e\x85\u2028\u2029]")

@@ -143,7 +143,7 @@ def codec(label: str | None) -> str | None:
     return _WIDER.get(name, name)
 
 
-def decode(body: bytes, declared: str | None = None) -> tuple[str, str]:
+def decode_text(body: bytes, declared: str | None = None) -> tuple[str, str]:
     """(text, encoding) of `body`; `declared` is the charset of its HTTP header.
 
     Raises Undecodable with the share of replaced characters when no encoding fits.

@@ -31,7 +31,9 @@ _CHUNK = 1 << 20             # bytes read from the file at a time
 
 _GZIP = b"\x1f\x8b\x08"
 _BLANK_LINE = re.compile(rb"\r?\n\r?\n")
-_ARC_HEAD = rb"[a-z][a-z0-9+.-]*://?[^\s]* [0-9a-fA-F.:]+ \d{8,14} [^\n]* ?\d+\r?\n"
+# URL (which may hold spaces), address, date, media type, in version 2 more, length.
+_ARC_HEAD = (rb"([a-z][a-z0-9+.-]{0,20}:[^\r\n]{1,3000}?) [0-9a-fA-F.:]+ (\d{8,14}) (\S{1,200})(?: [^\r\n]{1,800})?"
+             rb" (\d+)\r?\n")
 _ARC = re.compile(_ARC_HEAD)
 _NEXT_WARC = re.compile(rb"\n(?=WARC/\d\.\d+\r?\n)")
 _NEXT_ARC = re.compile(rb"\n(?=" + _ARC_HEAD + rb")")
@@ -168,12 +170,24 @@ class _Stream:
 
     def __init__(self, read: Callable[[int], bytes], position: int = 0):
         self._read, self._data, self.position = read, bytearray(), position
+        self.damage: _Damaged | None = None
 
     def peek(self, n: int) -> memoryview:
-        """The next `n` bytes, fewer at the end. Release it before the stream moves on."""
-        while len(self._data) < n and (piece := self._read(max(_CHUNK, n - len(self._data)))):
-            self._data += piece
+        """The next `n` bytes, fewer at the end or before damage, kept in `damage`. Release it before moving on."""
+        try:
+            while len(self._data) < n and self.damage is None:
+                piece = self._read(max(_CHUNK, n - len(self._data)))
+                if not piece:
+                    break
+                self._data += piece
+        except _Damaged as damage:
+            self.damage = damage
         return memoryview(self._data)[:n]
+
+    def check(self) -> None:
+        """Raises the damage that ended the stream, if any did."""
+        if self.damage is not None:
+            raise self.damage
 
     def look(self, n: int) -> bytes:
         with self.peek(n) as view:
@@ -254,8 +268,10 @@ def _member_records(member: _Member, stream: _Stream, max_bytes: int) -> Iterato
     """The records of one member: usually one, and then the member's end counts and not its Content-Length."""
     stream.drop_blank()
     if not stream.look(1):
+        stream.check()
         return
     if not _starts_record(stream.look(4096)):
+        stream.check()
         member.skip(member._window.size)
         yield Unreadable(member.start, 0, member.end - member.start, "not_a_record")
         return
@@ -267,8 +283,10 @@ def _member_records(member: _Member, stream: _Stream, max_bytes: int) -> Iterato
             rest, there = bytes(view[size + wanted:]), len(view) - size
         alone = length is None or not _starts_record(rest)
         if alone and there <= max_bytes:
+            stream.check()
             with stream.peek(size + max_bytes + 1) as view:
                 block = bytes(view[size:])
+            stream.check()
             if len(block) <= max_bytes:
                 if length is None or len(block) < length:
                     length = len(block)
@@ -337,9 +355,12 @@ def _stream_records(stream: _Stream, max_bytes: int, member: _Member | None = No
         stream.drop_blank()
         at = stream.position
         if not stream.look(1):
+            stream.check()
             return
         head = _head(stream)
         if head is None or head[2] is None:
+            if head is None:
+                stream.check()
             yield lost(at, "bad_header" if head is None else "content_length")
             continue
         kind, headers, length, size = head
@@ -352,12 +373,15 @@ def _stream_records(stream: _Stream, max_bytes: int, member: _Member | None = No
         else:
             follows, there = b"", whole
         rest = follows.lstrip(b"\r\n")
+        if there < whole or not rest:
+            stream.check()
         if there < whole or rest and not rest.startswith(b"WARC/") and pattern is _NEXT_WARC:
             yield lost(at, "truncated" if there < whole else "content_length")
             continue
         stream.drop(size)
         block = stream.look(length) if length <= max_bytes else b""
         if stream.drop(length) < length:
+            stream.check()
             yield Unreadable(*place(at), stream.position - at, "truncated")
             return
         yield Record(*place(at), None if member else whole, kind, headers, block, length)
@@ -373,7 +397,7 @@ def _head(stream: _Stream) -> tuple[str, dict[str, str], int | None, int] | None
             match = _BLANK_LINE.search(data)
         return None if match is None else _warc_head(data[:match.end()])
     match = _ARC.match(data)
-    return None if match is None else _arc_head(match.group())
+    return None if match is None else _arc_head(match)
 
 
 def _warc_head(data: bytes) -> tuple[str, dict[str, str], int | None, int] | None:
@@ -393,11 +417,10 @@ def _warc_head(data: bytes) -> tuple[str, dict[str, str], int | None, int] | Non
     return headers["warc-type"].lower(), headers, int(length) if length.isdecimal() else None, len(data)
 
 
-def _arc_head(line: bytes) -> tuple[str, dict[str, str], int | None, int]:
-    """An ARC header line (URL, address, date, media type, ..., length) as the headers of a WARC record."""
-    fields = line.decode("utf-8", "replace").split()
-    date = fields[2].ljust(14, "0")
-    headers = {"warc-target-uri": fields[0], "content-type": fields[3],
+def _arc_head(line: re.Match) -> tuple[str, dict[str, str], int | None, int]:
+    """An ARC header line as the headers of a WARC record."""
+    url, date, media_type, length = (group.decode("utf-8", "replace") for group in line.groups())
+    date = date.ljust(14, "0")
+    headers = {"warc-target-uri": url, "content-type": media_type,
                "warc-date": f"{date[:4]}-{date[4:6]}-{date[6:8]}T{date[8:10]}:{date[10:12]}:{date[12:14]}Z"}
-    kind = "warcinfo" if fields[0].startswith("filedesc:") else "response"
-    return kind, headers, int(fields[-1]), len(line)
+    return "warcinfo" if url.startswith("filedesc:") else "response", headers, int(length), len(line.group())

@@ -20,7 +20,7 @@ _NAMES = {name.encode() for name in _ROBOTS}
 _SIGNALS = {signal.encode() for signal in SIGNALS}
 
 
-def rights(html: bytes, headers: list[tuple[str, str]]) -> list[str]:
+def rights_signals(html: bytes, headers: list[tuple[str, str]]) -> list[str]:
     """The signals of a page, sorted: those of SIGNALS, tdm-reservation, license, cc-by-4.0 and the like.
 
     Args:

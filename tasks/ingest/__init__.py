@@ -32,7 +32,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.errors import UserError
-from tasks.ingest.fetch import FetchError, cached_digest, fetch
+from tasks.ingest.download import FetchError, cached_digest, fetch
 from tasks.storage import Root
 
 Kind = Literal["warc", "jsonl", "parquet"]
@@ -49,13 +49,13 @@ class Ingest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    sources: dict[str, list[str]] = Field({}, description="inputs by the name of their source, read after the plain ones")
+    sources: dict[str, list[str]] = Field({}, description="inputs by the name of their source, read after the others")
     snapshot: str = Field("", description="snapshot of input whose address names none")
-    base_url: str = Field("https://data.commoncrawl.org/", description="what path lists' entries are relative to: a mirror "
-                          "over http(s), s3://commoncrawl/, or a folder")
+    base_url: str = Field("https://data.commoncrawl.org/", description="what the entries of path lists are relative "
+                          "to: a mirror over http(s), s3://commoncrawl/, or a folder")
     paths: Literal["warc", "wet"] = Field("warc", description="which path list commoncrawl:SNAPSHOT means")
     limit: int | None = Field(None, gt=0, description="files to take of each path list; all by default")
-    split_bytes: int = Field(32 << 20, gt=0, description="compressed bytes of a large file that are read as one shard")
+    split_bytes: int = Field(16 << 20, gt=0, description="compressed bytes of a large file that are read as one shard")
     attempts: int = Field(8, gt=0, description="times that a download is tried before it counts as failed")
     backoff_seconds: float = Field(1.0, ge=0, description="wait before the second try; doubled each time, with jitter")
     timeout_seconds: float = Field(60.0, gt=0, description="silence after which a connection counts as cut")

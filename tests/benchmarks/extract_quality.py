@@ -40,8 +40,8 @@ def main() -> None:
                    "fates": collections.Counter(fates["rule"].to_pylist())}
             if folder == "web":
                 pq.write_table(texts.select(["url", "text"]), f"{home}/web.parquet")
-                scored = subprocess.run([sys.executable, shared / "bench" / "score_extraction.py", f"{home}/web.parquet"],
-                                        capture_output=True, check=True)
+                scorer = shared / "bench" / "score_extraction.py"
+                scored = subprocess.run([sys.executable, scorer, f"{home}/web.parquet"], capture_output=True, check=True)
                 row["scores"] = json.loads(scored.stdout)
             print(json.dumps(row), flush=True)
 
