@@ -88,7 +88,7 @@ def excerpts(documents: pa.Table, kept: pa.Table, spans: pa.Table, settings: Tok
     `quota` bytes."""
     order = np.argsort(chance(kept["doc_id"], 0), kind="stable")
     rows = kept["row"].to_numpy()[order]
-    sizes = pc.binary_length(documents["text"].take(pa.array(rows))).fill_null(0).to_numpy().astype(np.int64)
+    sizes = pc.binary_length(documents["text"]).fill_null(0).to_numpy().astype(np.int64)[rows]
     chosen = np.sort(rows[np.cumsum(sizes) - sizes < quota])
     texts = pa.array(scrubbed(documents, spans, chosen), pa.string())
     return pa.table([documents["doc_id"].combine_chunks().take(pa.array(chosen)), texts], schema=TEXTS)
