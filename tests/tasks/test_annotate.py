@@ -1,5 +1,7 @@
 """The signals, against values worked out by hand from their definitions."""
 
+import hashlib
+import json
 import math
 from dataclasses import dataclass
 
@@ -172,3 +174,13 @@ def test_broken_utf8_is_read_within_its_bounds():
                                                                   pa.py_buffer(b"".join(rows))])
     measured, _ = measure_texts(broken)
     assert measured[:, kernel.N_WORDS].tolist() == [0, 1, 0, 1, 2]
+
+
+def test_golden_signals():
+    """These are the values of version 1. If they change on purpose, raise the stage's version and set them anew."""
+    rows = signals(documents([PAGE, PAGE.upper() * 3, "日本語。" * 5, ""]), Annotate()).drop_columns("doc_id").to_pylist()
+    for row in rows:
+        row["language_score"] = round(row["language_score"], 4)
+    text = json.dumps([{name: round(v, 12) if isinstance(v, float) else v for name, v in row.items()} for row in rows])
+    assert annotate.version == 1
+    assert hashlib.sha256(text.encode()).hexdigest()[:16] == "6de8ac3eea00d1dd"
