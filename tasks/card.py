@@ -4,6 +4,7 @@ Markdown with the front matter of the Hugging Face hub (https://huggingface.co/d
 function of the manifest alone, so the same version has the same card.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +16,7 @@ SIZES = [(10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "1
          (10**8, "10M<n<100M"), (10**9, "100M<n<1B"), (10**10, "1B<n<10B"), (10**11, "10B<n<100B"),
          (10**12, "100B<n<1T")]
 LISTED = 20                                      # shards that a card names one by one
-UNKNOWN = {None, "", "und", "unknown", "xx"}     # not a language that the hub knows
+LANGUAGE = re.compile(r"(?!und$)[a-z]{2,3}(-[A-Za-z]+)?")    # a code that the hub knows
 
 LIMITS = """\
 - The pages come from the web. They hold errors, opinions and bias; nothing here was checked for truth.
@@ -53,7 +54,7 @@ def dataset_card(manifest: Mapping[str, Any]) -> str:
 def front_matter(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """The card's metadata, for machines."""
     rows = sum(shard["rows"] for shard in manifest["shards"])
-    languages = [language for language, _ in _by(manifest, "language") if language not in UNKNOWN]
+    languages = [language for language, _ in _by(manifest, "language") if LANGUAGE.fullmatch(language)]
     return {
         "pretty_name": f"{manifest['name']} v{manifest['version']}",
         "license": "other",

@@ -67,10 +67,8 @@ def diagnose(root: Root, settings: Callable[[], str] | None = None) -> list[tupl
 def _safely(found: dict[str, Finding], name: str, check: Callable[[], Finding]) -> None:
     try:
         found[name] = check()
-    except UserError as error:
-        found[name] = ("fail", str(error), "")
     except Exception as error:  # a check must not be what breaks
-        found[name] = ("warn", f"the check itself failed ({type(error).__name__})", "")
+        found[name] = ("warn", f"the check itself failed ({type(error).__name__})", "report it as a defect")
 
 
 def python() -> Finding:
@@ -237,7 +235,11 @@ def recipes(settings: Callable[[], str] | None = None) -> Finding:
             where = getattr(error, "problem_mark", None)
             line = f" at line {where.line + 1}" if where else ""
             return "fail", f"{path.name} cannot be read{line}", "mend the file"
-    said = settings() if settings else f"{len(paths)} recipes: {', '.join(path.stem for path in paths)}"
+    try:
+        said = settings() if settings else None
+    except UserError as error:
+        return "fail", str(error), "mend the file"
+    said = said or f"{len(paths)} recipes: {', '.join(path.stem for path in paths)}"
     return ("ok", said, "") if paths else ("fail", f"no recipe in {folder}", "install Gristmill anew")
 
 

@@ -59,7 +59,7 @@ def rebuild(root: Root) -> str:
     """
     with _alone(root), tempfile.TemporaryDirectory() as scratch:
         ledger.compact(root)
-        tables = from_events(root)
+        tables = from_events(*ledger.events(root))
         for name, rows in from_manifests(root, tables["publications"]).items():
             tables[name] += rows
         tables["files"] += packings(root)
@@ -88,48 +88,56 @@ def _alone(root: Root):
         yield
 
 
-def from_events(root: Root) -> Tables:
-    """The rows that the ledger's events give, by table."""
-    found, broken = ledger.events(root)
+def from_events(found: Iterable[dict], broken: Iterable[str] = ()) -> Tables:
+    """The rows that events give, by table; `broken` are files of events that could not be read.
+
+    An event whose payload has another shape than its kind says stays an event, and is a failure beside.
+    """
     tables: Tables = defaultdict(list)
-    runs, trainings, steps, checkpoints = {}, {}, {}, {}
+    keyed: dict[str, dict] = {name: {} for name in ("runs", "trainings", "steps", "checkpoints")}
     for event in found:
-        kind, subject, said = event["kind"], event["subject"], event["payload"]
         at = event["at"].replace(tzinfo=None)
-        origin = {"run_id": event["run_id"], "recorded_at": at}
         tables["events"].append(event | {"recorded_at": at})
-        if kind == "run":
-            _follow(runs.setdefault(event["run_id"] or event["event_id"], {}), said, at, flow=subject,
-                    run_id=event["run_id"])
-        elif kind == "training":
-            _follow(trainings.setdefault(subject, {}), {"batch": _batch(said)} | said, at, run=subject)
-        elif kind == "shard":
-            tables["shards"] += [{"stage": subject} | origin | shard for shard in said.get("shards", [])]
-        elif kind == "step":
-            for step in said.get("steps", []):
-                steps[subject, step.get("step")] = {"run": subject, "recorded_at": at} | step
-        elif kind == "checkpoint":
-            checkpoints[subject, said.get("step")] = {"recorded_at": at} | said | {"run": subject}
-        elif kind == "evaluation":
-            tables["evaluations"].append(origin | said | {"run": subject})
-        elif kind == "artifact":
-            tables["artifacts"].append(origin | {"name": subject} | said)
-        elif kind == "publication":
-            tables["publications"].append({"name": subject} | said | {"published_at": at})
-        elif kind == "failure":
-            tables["failures"].append(origin | said | {"subject": subject})
-    for (run, step), row in checkpoints.items():
-        if step and row.get("samples") and run in trainings:
-            trainings[run].setdefault("batch", row["samples"] // step)  # a step takes the same number throughout
-    for name, rows in {"runs": runs, "trainings": trainings, "steps": steps, "checkpoints": checkpoints}.items():
+        try:
+            _add(tables, keyed, event, at)
+        except (TypeError, ValueError, AttributeError, KeyError):
+            tables["failures"].append({"subject": event["event_id"], "stage": "ledger", "reason": "event_malformed",
+                                       "run_id": event["run_id"], "recorded_at": at})
+    for (run, step), row in keyed["checkpoints"].items():
+        samples = row.get("samples")
+        if isinstance(step, int) and isinstance(samples, int) and step > 0 and run in keyed["trainings"]:
+            keyed["trainings"][run].setdefault("batch", samples // step)  # a step takes the same number throughout
+    for name, rows in keyed.items():
         tables[name] = list(rows.values())
     tables["failures"] += [{"subject": path, "stage": "ledger", "reason": "event_unreadable"} for path in broken]
     return tables
 
 
-def _batch(said: dict) -> int | None:
-    settings = said.get("settings")
-    return settings.get("batch") if isinstance(settings, dict) else None
+def _add(tables: Tables, keyed: dict[str, dict], event: dict, at: datetime) -> None:
+    """Adds what one event says to the tables, or to the rows that later events of the same subject go on with."""
+    kind, subject, said = event["kind"], event["subject"], event["payload"]
+    origin = {"run_id": event["run_id"], "recorded_at": at}
+    if kind == "run":
+        _follow(keyed["runs"].setdefault(event["run_id"] or event["event_id"], {}), said, at, flow=subject,
+                run_id=event["run_id"])
+    elif kind == "training":
+        batch = {"batch": said["settings"].get("batch")} if isinstance(said.get("settings"), dict) else {}
+        _follow(keyed["trainings"].setdefault(subject, {}), batch | said, at, run=subject)
+    elif kind == "shard":
+        tables["shards"] += [{"stage": subject} | origin | shard for shard in said.get("shards", [])]
+    elif kind == "step":
+        keyed["steps"].update({(subject, step["step"]): {"recorded_at": at} | step | {"run": subject}
+                               for step in said.get("steps", [])})
+    elif kind == "checkpoint":
+        keyed["checkpoints"][subject, said["step"]] = {"recorded_at": at} | said | {"run": subject}
+    elif kind == "evaluation":
+        tables["evaluations"].append(origin | said | {"run": subject})
+    elif kind == "artifact":
+        tables["artifacts"].append(origin | {"name": subject} | said)
+    elif kind == "publication":
+        tables["publications"].append({"name": subject, "version": int(said["version"]), "published_at": at})
+    elif kind == "failure":
+        tables["failures"].append(origin | said | {"subject": subject})
 
 
 def _follow(row: dict, said: dict, at: datetime, **names) -> None:
@@ -149,7 +157,7 @@ def from_manifests(root: Root, publications: Iterable[dict]) -> Tables:
     """The rows that the manifests of all published versions give, by table."""
     published: dict = {}
     for event in publications:
-        published.setdefault((event["name"], event.get("version")), event["published_at"])
+        published.setdefault((event["name"], event["version"]), event["published_at"])
     tables: Tables = defaultdict(list)
     for name in root.folders("corpora"):
         current = _current(root, name)
@@ -253,12 +261,13 @@ def _fit(value, kind: pa.DataType):
         if pa.types.is_boolean(kind):
             return bool(value)
         if pa.types.is_integer(kind):
-            return int(value)
+            return int(value) if -2**63 <= int(value) < 2**63 else None
         if pa.types.is_floating(kind):
             return float(value)
         if pa.types.is_timestamp(kind):
             return value if isinstance(value, datetime) else None
-        return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+        text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+        return text.encode("utf-8", "replace").decode()
     except (TypeError, ValueError, OverflowError):
         return None
 

@@ -130,9 +130,9 @@ def run(root: Root, query: str, params: Mapping[str, Any] | None = None, timeout
                 raise UserError(f"the query took longer than {timeout:g} seconds and was ended; ask about one corpus "
                                 f"or version, or allow more time with --timeout") from None
             raise KeyboardInterrupt from None
-        except duckdb.IOException as error:
-            raise UserError(f"a table that the query reads cannot be read ({_line(error)}); if the data root was moved "
-                            f"or cleared, give `.rebuild` in the shell of `gristmill sql`") from None
+        except (duckdb.IOException, duckdb.PermissionException) as error:
+            raise UserError(f"a file that the query reads cannot be read, or lies outside the data root "
+                            f"({_line(error)}); if the data root was moved or cleared, give `.rebuild` in the shell of `gristmill sql`") from None
         except (duckdb.Error, RuntimeError) as error:
             raise UserError(f"the query failed: {_line(error)}") from None
         finally:

@@ -14,8 +14,10 @@ WITH params AS (SELECT
     WHERE f.outcome = 'kept' AND (f.url = p.url OR f.url = p.url || '/' OR f.url || '/' = p.url
                                   OR f.doc_id = TRY_CAST(p.doc_id AS UUID))
     UNION ALL
-    SELECT * FROM (SELECT f.name, f.version, f.doc_id, f.url FROM fates AS f JOIN chosen USING (name, version), params AS p
-                   WHERE p.url IS NULL AND p.doc_id IS NULL AND f.outcome = 'kept' ORDER BY f.name, f.url, f.doc_id LIMIT 10)
+    SELECT * FROM (SELECT f.name, f.version, f.doc_id, f.url
+                   FROM fates AS f JOIN chosen USING (name, version), params AS p
+                   WHERE p.url IS NULL AND p.doc_id IS NULL AND f.outcome = 'kept'
+                   ORDER BY f.name, f.url, f.doc_id LIMIT 10)
 ), placed AS (
     SELECT n.name, n.version, n.url, n.doc_id, t.shard, s.file, t.row, t.repeat, t.n_tokens
     FROM named AS n

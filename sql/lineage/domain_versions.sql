@@ -1,5 +1,6 @@
 -- Which versions and which checkpoints contain a domain?
--- A version that no checkpoint was trained on has one line. A model finetuned from a checkpoint has seen what that one saw.
+-- A version that no checkpoint was trained on has one line. A model finetuned
+-- from a checkpoint has seen what that one saw.
 WITH params AS (SELECT
     NULL::VARCHAR AS domain,                -- a host name; NULL: the largest one
     NULL::VARCHAR AS corpus                 -- a corpus; NULL: all

@@ -8,8 +8,8 @@ WITH params AS (SELECT
     FROM trainings AS t, params AS p
     WHERE t.run = coalesce(p.run, (SELECT arg_max(run, started_at) FROM trainings))
 )
-SELECT c.run, c.step, k.sample_id, k.segment, d.url, t.domain, t.source, t.language, k.shard, k.row, k."offset", k.length,
-       t.repeat, k.doc_id
+SELECT c.run, c.step, k.sample_id, k.segment, d.url, t.domain, t.source, t.language, k.shard, k.row, k."offset",
+       k.length, t.repeat, k.doc_id
 FROM chosen AS c
 JOIN packing AS k ON k.run = c.run AND k.sample_id >= (c.step - 1) * c.batch AND k.sample_id < c.step * c.batch
 LEFT JOIN tokens AS t ON t.name = c.corpus AND t.version = c.version AND t.shard = k.shard AND t.row = k.row

@@ -19,8 +19,8 @@ WITH params AS (SELECT
     WHERE doc_id IN (SELECT duplicate_of FROM asked) GROUP BY name, version, doc_id
 )
 SELECT a.url, a.name, a.version, a.outcome, a.stage, a.rule, a.value, a.threshold, a.detail, a.similarity,
-       w.url AS duplicate_of_url, a.duplicate_of, a.failed AS rules_failed, a.snapshot, a.source, a.warc_file, a.warc_offset,
-       a.doc_id
+       w.url AS duplicate_of_url, a.duplicate_of, a.failed AS rules_failed, a.snapshot, a.source,
+       a.warc_file, a.warc_offset, a.doc_id
 FROM asked AS a
 LEFT JOIN winners AS w ON w.name = a.name AND w.version = a.version AND w.doc_id = a.duplicate_of
 ORDER BY a.name, a.version DESC, a.url, a.snapshot, a.doc_id;

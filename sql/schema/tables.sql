@@ -2,12 +2,13 @@
 -- Times are UTC, without a zone, so that an answer does not depend on the session that asks.
 
 -- every event of the ledger as it was written; payload is a JSON object
-CREATE TABLE events (event_id VARCHAR, kind VARCHAR, recorded_at TIMESTAMP, run_id VARCHAR, subject VARCHAR, payload VARCHAR);
+CREATE TABLE events (
+    event_id VARCHAR, kind VARCHAR, recorded_at TIMESTAMP, run_id VARCHAR, subject VARCHAR, payload VARCHAR);
 
 -- runs of flows; outcome: ok, failed, cancelled, or NULL for one that runs still or died without a word
 CREATE TABLE runs (
-    run_id VARCHAR, flow VARCHAR, started_at TIMESTAMP, ended_at TIMESTAMP, seconds DOUBLE, outcome VARCHAR, reason VARCHAR,
-    parameters VARCHAR);
+    run_id VARCHAR, flow VARCHAR, started_at TIMESTAMP, ended_at TIMESTAMP, seconds DOUBLE, outcome VARCHAR,
+    reason VARCHAR, parameters VARCHAR);
 
 -- units of work that ran: one shard through one stage
 CREATE TABLE shards (
@@ -39,10 +40,10 @@ CREATE TABLE funnel_rules (name VARCHAR, version BIGINT, stage VARCHAR, rule VAR
 
 -- tokens planned and achieved by source and language
 CREATE TABLE mixtures (
-    name VARCHAR, version BIGINT, source VARCHAR, language VARCHAR, documents BIGINT, weight DOUBLE, planned_tokens BIGINT,
-    tokens BIGINT, epochs DOUBLE);
+    name VARCHAR, version BIGINT, source VARCHAR, language VARCHAR, documents BIGINT, weight DOUBLE,
+    planned_tokens BIGINT, tokens BIGINT, epochs DOUBLE);
 
--- which Parquet file belongs to which version; path as it was at the time of the rebuild, number counts files of a kind.
+-- which Parquet file belongs to which version; path as it was at the time of the rebuild, number counts a kind's.
 -- kind: documents, signals, spans (by part of the input), tokens, fates, plan, packing (name is the training run's)
 CREATE TABLE files (kind VARCHAR, name VARCHAR, version BIGINT, number BIGINT, path VARCHAR);
 
@@ -50,13 +51,15 @@ CREATE TABLE files (kind VARCHAR, name VARCHAR, version BIGINT, number BIGINT, p
 -- from (n - 1) * batch to n * batch - 1.
 CREATE TABLE trainings (
     run VARCHAR, task VARCHAR, corpus VARCHAR, version BIGINT, manifest VARCHAR, base VARCHAR, device VARCHAR,
-    batch BIGINT, world_size BIGINT, zero_stage BIGINT, model_parameters BIGINT, steps BIGINT, tokens BIGINT, loss_first DOUBLE,
-    loss_last DOUBLE, seconds DOUBLE, energy_joules DOUBLE, energy_method VARCHAR, started_at TIMESTAMP, ended_at TIMESTAMP,
-    outcome VARCHAR, reason VARCHAR, settings VARCHAR);
+    batch BIGINT, world_size BIGINT, zero_stage BIGINT, model_parameters BIGINT, steps BIGINT, tokens BIGINT,
+    loss_first DOUBLE, loss_last DOUBLE, seconds DOUBLE, energy_joules DOUBLE, energy_method VARCHAR,
+    started_at TIMESTAMP, ended_at TIMESTAMP, outcome VARCHAR, reason VARCHAR, settings VARCHAR);
 CREATE TABLE steps (
-    run VARCHAR, step BIGINT, loss DOUBLE, lr DOUBLE, tokens BIGINT, seconds DOUBLE, grad_norm DOUBLE, recorded_at TIMESTAMP);
+    run VARCHAR, step BIGINT, loss DOUBLE, lr DOUBLE, tokens BIGINT, seconds DOUBLE, grad_norm DOUBLE,
+    recorded_at TIMESTAMP);
 CREATE TABLE checkpoints (
-    run VARCHAR, step BIGINT, path VARCHAR, sha256 VARCHAR, tokens BIGINT, samples BIGINT, bytes BIGINT, recorded_at TIMESTAMP);
+    run VARCHAR, step BIGINT, path VARCHAR, sha256 VARCHAR, tokens BIGINT, samples BIGINT, bytes BIGINT,
+    recorded_at TIMESTAMP);
 CREATE TABLE evaluations (
     run VARCHAR, step BIGINT, task VARCHAR, metric VARCHAR, domain VARCHAR, value DOUBLE, n BIGINT, checkpoint VARCHAR,
     recorded_at TIMESTAMP);

@@ -23,6 +23,7 @@ WITH params AS (SELECT
 SELECT d.name, d.version, d.domain, d.kept, d.dropped, round(100.0 * d.kept / (d.kept + d.dropped), 2) AS percent_kept,
        r.rule AS main_rule, r.n AS dropped_by_it
 FROM params AS p, domains AS d
-LEFT JOIN rules AS r ON r.name = d.name AND r.version = d.version AND r.domain IS NOT DISTINCT FROM d.domain AND r.place = 1
+LEFT JOIN rules AS r
+    ON r.name = d.name AND r.version = d.version AND r.domain IS NOT DISTINCT FROM d.domain AND r.place = 1
 WHERE d.place <= p.top
 ORDER BY d.name, d.version, d.place;

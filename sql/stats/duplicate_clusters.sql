@@ -24,8 +24,8 @@ WITH RECURSIVE params AS (SELECT
     WHERE (name, version, survivor) NOT IN (SELECT (name, version, doc_id) FROM duplicates)
     GROUP BY name, version, survivor
 )
-SELECT name, version, size, count(*) AS clusters, sum(size - 1)::BIGINT AS removed, sum(near)::BIGINT AS removed_as_near,
-       any_value(survivor) AS a_survivor
+SELECT name, version, size, count(*) AS clusters, sum(size - 1)::BIGINT AS removed,
+       sum(near)::BIGINT AS removed_as_near, any_value(survivor) AS a_survivor
 FROM clusters
 GROUP BY name, version, size
 ORDER BY name, version, size DESC;

@@ -9,7 +9,8 @@ WITH params AS (SELECT
 )
 SELECT name, version, source, language, documents, weight, planned_tokens, tokens,
        round(100.0 * tokens / nullif(planned_tokens, 0), 2) AS percent_of_plan,
-       round(100.0 * planned_tokens / nullif(sum(planned_tokens) OVER (PARTITION BY name, version), 0), 2) AS planned_share,
+       round(100.0 * planned_tokens / nullif(sum(planned_tokens) OVER (PARTITION BY name, version), 0), 2)
+           AS planned_share,
        round(100.0 * tokens / nullif(sum(tokens) OVER (PARTITION BY name, version), 0), 2) AS achieved_share, epochs
 FROM mixtures JOIN chosen USING (name, version)
 ORDER BY name, version, tokens DESC, source, language;
