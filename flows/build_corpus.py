@@ -104,7 +104,7 @@ def make(
         ledger.record(root, "failure", failure.uri, {"stage": "ingest", "reason": failure.reason}, run_id)
     workers = workers or os.cpu_count() or 1
     with engine_runner(engine, workers) as runner:
-        build = Build(root, run_id, workers, recipe.limits.as_limits(), runner)
+        build = Build(root, run_id, workers, recipe.limits.as_limits(), runner, as_tasks=bool(flow_run.id))
 
         def each(stage, settings, units: Sequence[Unit]) -> list[Done]:
             return run_stage(stage, units, settings, build)
@@ -277,7 +277,8 @@ def token_units(
     """One unit for each token shard: its rows of the plan and the document shards that they name."""
     made = []
     for number in pc.unique(planned["token_shard"]).to_pylist():
-        rows = planned.filter(pc.equal(planned["token_shard"], number))
+        # Without the weights and estimates: they move with every refresh, and decide nothing here.
+        rows = planned.filter(pc.equal(planned["token_shard"], number)).select(tokenize.needs["plan"])
         named = sorted(pc.unique(rows["shard"]).to_pylist())
         made.append(
             Unit(

@@ -65,9 +65,7 @@ def all_fates(
     if n_same := int((ids[order][1:] == ids[order][:-1]).all(axis=1).sum()):
         raise ValueError(f"{n_same} records have two fates")
     by_id = table.take(order)
-    by_address = pc.sort_indices(
-        by_id, sort_keys=[("domain", "ascending"), ("url", "ascending")], null_placement="at_start"
-    )
+    by_address = pc.sort_indices(by_id, sort_keys=[("domain", "ascending"), ("url", "ascending")])
     return Result(by_id.take(by_address), rows_in=records)
 
 

@@ -68,7 +68,7 @@ class Root:
         clean = posixpath.normpath(path)
         if clean.startswith(("/", "../")) or clean == "..":
             raise UserError(f"the path {path!r} leaves the data root; use a path relative to it")
-        return posixpath.join(self._located[1], clean)
+        return self._located[1] if clean == "." else posixpath.join(self._located[1], clean)
 
     def url(self, path: str) -> str:
         """`path` as something DuckDB or another program can open: an absolute path or a URI."""
