@@ -69,7 +69,8 @@ def progress(name: str, steps: int) -> Callable[[dict[str, Any]], None]:
 
 def report(summary: dict[str, Any]) -> dict[str, Any]:
     """Puts a run's figures into an artifact and gives them on."""
-    rows = [("steps", summary["step"]), ("tokens", f"{summary['tokens']:,}"), ("parameters", f"{summary['parameters']:,}"),
+    rows = [("steps", summary["step"]), ("tokens", f"{summary['tokens']:,}"),
+            ("parameters", f"{summary['parameters']:,}"),
             ("loss, first step", f"{summary['loss_first']:.4f}"), ("loss, last step", f"{summary['loss_last']:.4f}"),
             ("tokens a second", f"{summary['tokens_per_second']:,.0f}"),
             ("energy", f"{summary['energy_joules'] / 1000:,.1f} kJ: {summary['energy_how']}"),

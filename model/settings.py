@@ -59,7 +59,8 @@ class Optimisation(BaseModel):
     engine: Literal["deepspeed", "torch"] = Field("deepspeed", description="torch: plain data parallel PyTorch.")
     zero_stage: Literal[0, 1, 2, 3] = Field(1, description="What DeepSpeed shards over ranks: 1 optimiser state, "
                                                            "2 gradients too, 3 parameters too (arXiv:1910.02054).")
-    deepspeed: dict[str, Any] = Field({}, description="Keys laid over the DeepSpeed configuration (infra/deepspeed).")
+    deepspeed: dict[str, Any] | str = Field({}, description="DeepSpeed configuration laid over ours: keys, or a JSON "
+                                                            "file such as infra/deepspeed/offload.json.")
     compile_ops: bool = Field(False, description="Let DeepSpeed build its shared-memory all-reduce for CPU ranks of "
                                                  "one machine: needs g++ and ninja, takes up to 2 minutes once.")
     tensorboard: bool = Field(False, description="Also write TensorBoard event files into the run's folder.")

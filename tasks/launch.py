@@ -42,6 +42,7 @@ def pretrain(
     settings: Pretrain | None = None,
     processes: Processes | None = None,
     progress: Progress | None = None,
+    run_id: str | None = None,
 ) -> dict:
     """Trains on a published corpus version and returns the run's summary (with `skipped` true when it was complete).
 
@@ -49,7 +50,7 @@ def pretrain(
     version and a digest of all settings. Raises UserError for mistakes, Stopped when the run was told to stop,
     RuntimeError with the end of the log when a rank failed.
     """
-    settings, root = settings or Pretrain(), _root(home)
+    settings, root = _resolved(settings or Pretrain()), _root(home)
     published = open_corpus(corpus_folder(root.uri, corpus, version))
     n_vocab = published.manifest["tokenizer"]["n_vocab"]
     # rows beyond the tokenizer's are never targets; a multiple of 64 suits the matrix units of GPUs
@@ -76,7 +77,7 @@ def finetune(home: str | Root, base: str, rows: str, run: str | None = None, set
              processes: Processes | None = None, progress: Progress | None = None,
              run_id: str | None = None) -> dict:
     """Finetunes run `base` on the instruction rows of file `rows`; otherwise as `pretrain`."""
-    settings, root = settings or Finetune(), _root(home)
+    settings, root = _resolved(settings or Finetune()), _root(home)
     last, was = _last(root, base)
     shape = ModelConfig(**was["model"])
     check_fit(settings, shape, 0, run or base)
@@ -155,7 +156,7 @@ def evaluate(home: str | Root, run: str, settings: Evaluate | None = None, corpu
 
 def stream_text(home: str | Root, run: str, prompt: str, max_tokens: int = 200, **sampling) -> Iterator[str]:
     """Yields pieces of text from a run, in this process. `sampling`: temperature, top_k, top_p, seed, chat."""
-    from model import generate          # PyTorch is loaded by this alone
+    from model import generate  # PyTorch is loaded by this alone
 
     model, tokenizer, _ = generate.load_run(_run_folder(_root(home), run, must_exist=True))
     yield from generate.stream_text(model, tokenizer, prompt, max_tokens, **sampling)
@@ -204,6 +205,7 @@ def _train(
     processes: Processes,
     ledger: dict,
     progress: Progress | None,
+    run_id: str | None,
 ) -> dict:
     n = processes.processes or (_gpus() if settings.device != "cpu" else 0) or 1
     run = config["run"]
@@ -389,6 +391,17 @@ def _gpus() -> int:
     if visible is not None:
         return len([name for name in visible.split(",") if name.strip() and name.strip() != "-1"])
     return len(list(Path("/proc/driver/nvidia/gpus").glob("*"))) if Path("/proc/driver/nvidia/gpus").exists() else 0
+
+
+def _resolved(settings: Optimisation) -> Optimisation:
+    """`settings.deepspeed` as keys where it names a JSON file: a run is told apart by content, not by a path."""
+    if not isinstance(settings.deepspeed, str):
+        return settings
+    try:
+        return settings.model_copy(update={"deepspeed": json.loads(Path(settings.deepspeed).read_text())})
+    except (OSError, ValueError) as error:
+        raise UserError(f"setting deepspeed: {settings.deepspeed} is no readable JSON file ({type(error).__name__}); "
+                        "see infra/deepspeed") from None
 
 
 def _key(value: dict) -> str:
