@@ -1,0 +1,82 @@
+"""Credentials that leak into web pages: found by the prefixes that their issuers gave them for this purpose.
+
+Forms as published by the issuers and collected in gitleaks' rules (https://github.com/gitleaks/gitleaks, config/
+gitleaks.toml). Every pattern takes linear time: it can start only at a literal, and a run of the characters it repeats
+holds one such start at most, or the repetition is bounded.
+"""
+
+import re
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterator
+from math import log2
+
+# type -> (literals one of which a text must hold, pattern)
+TOKENS = {
+    "GITHUB_TOKEN": (
+        ("ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_"),
+        re.compile(r"(?<![A-Za-z0-9_])(?:gh[pousr]_[A-Za-z0-9]{36,255}|github_pat_[A-Za-z0-9_]{82})(?![A-Za-z0-9_])")),
+    "AWS_KEY": (
+        ("AKIA", "ASIA", "ABIA", "ACCA"),
+        re.compile(r"(?<![A-Za-z0-9])(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}(?![A-Za-z0-9])")),
+    "GOOGLE_KEY": (("AIza",), re.compile(r"(?<![A-Za-z0-9_-])AIza[A-Za-z0-9_-]{35}(?![A-Za-z0-9_-])")),
+    "SLACK_TOKEN": (
+        ("xox", "xapp-", "hooks.slack.com"),
+        re.compile(r"(?<![A-Za-z0-9-])(?:xox[abeoprs]-|xapp-)[0-9][A-Za-z0-9-]{9,250}(?![A-Za-z0-9-])"
+                   r"|hooks\.slack\.com/(?:services|workflows|triggers)/[A-Za-z0-9+/]{40,60}(?![A-Za-z0-9+/])")),
+    "JWT": (
+        ("eyJ",),
+        re.compile(r"(?<![A-Za-z0-9_.-])eyJ[A-Za-z0-9_-]{10,4000}\.eyJ[A-Za-z0-9_-]{10,8000}\.[A-Za-z0-9_-]{10,2000}"
+                   r"(?![A-Za-z0-9_-])")),
+    "SECRET": (
+        ("glpat-", "sk_live_", "rk_live_", "hf_", "npm_", "pypi-AgEI", "SG.", "sk-proj-", "sk-ant-"),
+        re.compile(r"(?<![A-Za-z0-9_.-])(?:glpat-[A-Za-z0-9_-]{20}|[sr]k_live_[A-Za-z0-9]{24,99}|hf_[A-Za-z]{34}"
+                   r"|npm_[A-Za-z0-9]{36}|pypi-AgEI[A-Za-z0-9_-]{50,1000}|SG\.[A-Za-z0-9_-]{22}\.[A-Za-z0-9_-]{43}"
+                   r"|sk-(?:proj|ant)-[A-Za-z0-9_-]{40,200})(?![A-Za-z0-9_-])")),
+}
+
+# A quoted or bare value given to a name that speaks of a secret; the value must look random (see `_is_random`).
+_VALUE = re.compile(r"[:=]>?\s{0,5}[\"'`]?([A-Za-z0-9+/=_.~-]{16,150})(?![A-Za-z0-9+/=_.~-])")
+_NAME = re.compile(r"(?:password|passwd|secret|token|api[_-]?key|access[_-]?key|credential)[A-Za-z0-9_-]{0,20}"
+                   r"[\"']?\s{0,5}:?$", re.IGNORECASE)
+
+_BEGIN = re.compile(r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
+_END = re.compile(r"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
+_BODY = re.compile(r"[A-Za-z0-9+/=\s]*[A-Za-z0-9+/=]")
+
+
+def tokens(text: str, enabled: frozenset[str]) -> Iterator[tuple[str, int, int]]:
+    """(type, start, end) in code points of credentials with an issuer's prefix."""
+    for kind, (literals, pattern) in TOKENS.items():
+        if kind in enabled and any(literal in text for literal in literals):
+            for match in pattern.finditer(text):
+                yield kind, match.start(), match.end()
+
+
+def assignments(text: str) -> Iterator[tuple[str, int, int]]:
+    """Values that are assigned to a name such as `api_key` and look random; the span is the value alone."""
+    for match in _VALUE.finditer(text):
+        if _is_random(match.group(1)) and _NAME.search(text, max(0, match.start() - 48), match.start()):
+            yield "SECRET", match.start(1), match.end(1)
+
+
+def private_keys(text: str) -> Iterator[tuple[str, int, int]]:
+    """PEM blocks of private keys (RFC 7468) with their armour lines; one cut off reaches as far as base64 does."""
+    begins = list(_BEGIN.finditer(text))
+    ends = list(_END.finditer(text)) if begins else []
+    starts_of_ends = [match.start() for match in ends]
+    for index, begin in enumerate(begins):
+        limit = begins[index + 1].start() if index + 1 < len(begins) else len(text)
+        at = bisect_left(starts_of_ends, begin.end())
+        if at < len(ends) and ends[at].end() <= limit:
+            yield "PRIVATE_KEY", begin.start(), ends[at].end()
+        else:
+            body = _BODY.match(text, begin.end(), limit)
+            yield "PRIVATE_KEY", begin.start(), body.end() if body else begin.end()
+
+
+def _is_random(value: str) -> bool:
+    """Letters and digits mixed, and a Shannon entropy of 3.5 bits a character or more (gitleaks' generic-api-key)."""
+    if not (any("0" <= c <= "9" for c in value) and any(c.isalpha() for c in value)):
+        return False
+    return -sum(n / len(value) * log2(n / len(value)) for n in Counter(value).values()) >= 3.5
