@@ -13,7 +13,7 @@ from typing import Any, Literal
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
-from tasks.extract.content import Page, clean, main_text, nesting
+from tasks.extract.content import Page, clean, main_text, measure
 from tasks.extract.decode import Expansion, Undecodable, dechunk, decode_text, decompress
 from tasks.extract.records import Record, Unreadable, read_records
 from tasks.extract.rights import rights_signals
@@ -28,6 +28,7 @@ RULES = {
     "too_large": "the record or its decoded body is larger (value, bytes) than max_record_bytes",
     "expansion": "the record or its body inflates by a greater factor (value) than max_expansion",
     "too_deep": "elements nested deeper (value) than max_depth",
+    "attributes": "more attributes in an element, squared (value, summed), than max_attribute_pairs",
     "charset": "no encoding decodes the body: too many characters (value, share) undecodable",
     "content_encoding": "the body does not inflate as its headers say",
     "empty_text": "the page has no main text",
@@ -66,6 +67,8 @@ class Extract(BaseModel):
     max_work: int = Field(
         20_000_000, gt=0, description="sum of the depths of a page's tags above which its whole visible text is taken, "
         "because the search for the main text would take some 5 s or more")
+    max_attribute_pairs: int = Field(
+        100_000_000, gt=0, description="sum over a page's tags of their attributes squared; parsing takes 1 s at this")
 
 
 extract = Stage("extract", version=1, settings=Extract, needs={}, makes=DOCUMENTS)
@@ -163,8 +166,9 @@ def _web_page(record: Record, settings: Extract) -> tuple[Page, str, int, list[s
     if "chunked" in fields.get("transfer-encoding", "").lower():
         body = dechunk(body)
     limit = min(settings.max_record_bytes, max(_SMALL, int(settings.max_expansion * len(body))))
+    encoded = len(body)
     try:
-        encoded, body = len(body), decompress(body, fields.get("content-encoding", ""), limit)
+        body = decompress(body, fields.get("content-encoding", ""), limit)
     except Expansion as expansion:
         if limit == settings.max_record_bytes:
             raise _Drop("too_large", expansion.size, limit) from None
@@ -176,10 +180,12 @@ def _web_page(record: Record, settings: Extract) -> tuple[Page, str, int, list[s
     if media_type == "text/plain":
         return Page("", clean(text)), charset, len(body), rights_signals(b"", headers)
     html = body if charset == "utf-8" else text.encode("utf-8", "replace")
-    depth, work = nesting(html)
-    if depth > settings.max_depth:
-        raise _Drop("too_deep", depth, settings.max_depth)
-    page = main_text(text, engine=settings.engine, search=work <= settings.max_work, comments=settings.comments)
+    cost = measure(html)
+    if cost.depth > settings.max_depth:
+        raise _Drop("too_deep", cost.depth, settings.max_depth)
+    if cost.pairs > settings.max_attribute_pairs:
+        raise _Drop("attributes", cost.pairs, settings.max_attribute_pairs)
+    page = main_text(text, engine=settings.engine, search=cost.work <= settings.max_work, comments=settings.comments)
     return page, charset, len(body), rights_signals(html, headers)
 
 

@@ -2,8 +2,9 @@
 
 resiliparse's search for main content costs about (number of nodes) x (their depth): 40,000 nested
 elements took 89 s, 2 MB of text at depth 512 took 19 s. So a compiled scan of the bytes finds the
-depth and the sum of depths first (1 ms a page): a page nested deeper than a browser shows is refused,
-one whose sum is too large is read whole, without the search, which is linear.
+depth and the sum of depths first (about 0.2 ms a page): a page nested deeper than a browser shows is refused,
+one whose sum is too large is read whole, without the search, which is linear. The parser compares the attributes
+of an element with each other: 100,000 of them took 77 s.
 """
 
 import re
@@ -50,10 +51,10 @@ def _kinds() -> np.ndarray:
 
 @njit(cache=True)
 def _scan(html, kinds):
-    """(greatest depth, sum of the depths of all tags); see `nesting`."""
+    """(greatest depth, sum of the depths of all tags, sum of squared numbers of attributes); see `measure`."""
     n = len(html)
     opened = np.zeros(4096, np.int32)
-    depth, deepest, work, foreign = 0, 0, 0, 0
+    depth, deepest, work, foreign, pairs = 0, 0, 0, 0, 0
     i = 0
     while i < n - 1:
         if html[i] != 60:  # <
@@ -79,7 +80,7 @@ def _scan(html, kinds):
         while end < n and html[end] > 32 and html[end] != 62 and html[end] != 47:
             end += 1
         i = end
-        quote, after_equals = 0, False
+        quote, after_equals, attributes, between = 0, False, 0, False
         while i < n:
             c = html[i]
             if quote:
@@ -93,7 +94,13 @@ def _scan(html, kinds):
                 after_equals = True
             elif c > 32:
                 after_equals = False
+            if quote == 0 and (c <= 32 or c == 47):
+                between = True
+            elif between:
+                attributes += 1
+                between = False
             i += 1
+        pairs += attributes * attributes
         slot = _name_slot(html, start, min(end, start + 24))  # longer names need not be told apart
         kind = kinds[slot]
         work += depth + 1
@@ -126,19 +133,27 @@ def _scan(html, kinds):
                 deepest = depth
         elif kind & 16 and foreign:
             foreign = 0
-    return deepest, work
+    return deepest, work, pairs
 
 
 _KINDS = _kinds()
 
 
-def nesting(html: bytes) -> tuple[int, int]:
-    """(depth, work): how deep the elements of a page (UTF-8) nest, and the sum of the depths of its tags.
+class Cost(NamedTuple):
+    """What decides how long a page takes to parse and search."""
+
+    depth: int          # of the elements, at the deepest
+    work: int           # the sum of the depths of the tags: the search for main text takes about 0.25 us for each
+    pairs: int          # the sum over the tags of their attributes squared: parsing takes about 8 ns for each
+
+
+def measure(html: bytes) -> Cost:
+    """The cost of a page (UTF-8), by one look at its bytes.
 
     Counts start tags against end tags of the same name; void elements and those whose end tag is implied (p, li,
     td ...) are left out, comments and raw text passed over. An estimate: the parser moves elements about.
     """
-    return _scan(np.frombuffer(html, np.uint8), _KINDS)
+    return Cost(*_scan(np.frombuffer(html, np.uint8), _KINDS))
 
 
 # When the search finds less than _SHORT characters, and more than _MISSED times as many are visible, it has missed the

@@ -80,6 +80,8 @@ def read_records(path: str, start: int, end: int, max_bytes: int) -> Iterator[Re
     """
     with Window(path) as window:
         kind = compression(window.at(0, 4))
+        if kind == "none" and not _starts_record(window.at(0, 8192)) and _next_member(window, 0) < window.size:
+            kind = "gzip"  # its beginning is damaged
         if kind == "gzip":
             yield from _read_gzip(window, start, end, max_bytes)
         elif kind == "none":

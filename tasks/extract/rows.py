@@ -80,11 +80,13 @@ def _jsonl(file, split: Split, max_bytes: int) -> Iterator[Row | Unreadable]:
 def _line(file, limit: int) -> tuple[bytes | None, int]:
     """(the next line, its bytes); None for a line of more than `limit` bytes, which is passed over."""
     line = file.readline(limit + 1)
-    length, whole = len(line), len(line) <= limit
-    while line and not line.endswith(b"\n") and (line := file.readline(1 << 20)):
-        length += len(line)
-        whole = False
-    return (line if whole else None), length
+    if len(line) <= limit:
+        return line, len(line)
+    length, piece = len(line), line
+    while piece and not piece.endswith(b"\n"):
+        piece = file.readline(1 << 20)
+        length += len(piece)
+    return None, length
 
 
 def _parquet(file, split: Split, max_bytes: int) -> Iterator[Row | Unreadable]:

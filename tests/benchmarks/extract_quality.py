@@ -41,7 +41,8 @@ def main() -> None:
             if folder == "web":
                 pq.write_table(texts.select(["url", "text"]), f"{home}/web.parquet")
                 scorer = shared / "bench" / "score_extraction.py"
-                scored = subprocess.run([sys.executable, scorer, f"{home}/web.parquet"], capture_output=True, check=True)
+                scored = subprocess.run([sys.executable, scorer, f"{home}/web.parquet"], capture_output=True,
+                                        check=True)
                 row["scores"] = json.loads(scored.stdout)
             print(json.dumps(row), flush=True)
 

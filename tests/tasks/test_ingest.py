@@ -29,7 +29,8 @@ def test_globs_are_sorted_and_each_file_taken_once(tmp_path, root):
     for name in ("b.warc.gz", "a.warc.gz", "sub/c.warc.gz"):
         put(tmp_path / "crawl", name)
     (tmp_path / "link.warc.gz").symlink_to(tmp_path / "crawl/a.warc.gz")
-    planned = plan([f"{tmp_path}/crawl/b*", f"{tmp_path}/crawl/**/*.warc.gz", f"{tmp_path}/link.warc.gz"], Ingest(), root)
+    inputs = [f"{tmp_path}/crawl/b*", f"{tmp_path}/crawl/**/*.warc.gz", f"{tmp_path}/link.warc.gz"]
+    planned = plan(inputs, Ingest(), root)
     assert [i.uri.rpartition("/")[2] for i in planned.inputs] == ["b.warc.gz", "a.warc.gz", "c.warc.gz"]
     assert not planned.failures
     folder = plan([f"{tmp_path}/crawl"], Ingest(), root)
@@ -78,7 +79,8 @@ def test_large_files_are_split_and_others_not(tmp_path, root):
     for split in splits:
         by_file.setdefault(split.uri[-8:], []).append((split.start, split.end))
     cuts = by_file["a.warc.gz"[-8:]]
-    assert cuts[0][0] == 0 and cuts[-1][1] == len(data) and all(a[1] == b[0] for a, b in zip(cuts, cuts[1:], strict=False))
+    assert cuts[0][0] == 0 and cuts[-1][1] == len(data)
+    assert all(a[1] == b[0] for a, b in zip(cuts, cuts[1:], strict=False))
     assert all(end - start <= 4000 for start, end in cuts) and len(cuts) == -(-len(data) // 4000)
     assert len(by_file["/b.jsonl"]) == 4 and len(by_file["jsonl.gz"]) == 1
 

@@ -1,0 +1,291 @@
+"""Every record gives a document or one fate, whatever it holds."""
+
+import gzip
+import json
+import random
+import resource
+import time
+import zlib
+from datetime import UTC, datetime
+
+import brotli
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from archives import DATE, http, members, page, response, warc_record, write
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tasks import extract as extraction
+from tasks.extract import RULES, Extract, documents
+from tasks.schema import DOCUMENTS, FATES, content_id, doc_id, id_bytes
+
+TEXT = "the miller told stories instead of grinding"
+
+
+def run(tmp_path, *records, name="x.warc.gz", **chosen):
+    data = members(*records) if name.endswith("warc.gz") else b"".join(records)
+    return documents(write(tmp_path, data, name), Extract(**chosen))
+
+
+def only_fate(result):
+    assert len(result.table) == 0 and len(result.fates) == 1 and result.rows_in == 1
+    fate = result.fates.to_pylist()[0]
+    assert fate["outcome"] == "dropped" and fate["stage"] == "extract" and fate["rule"] in RULES
+    return fate["rule"], fate["value"], fate["threshold"], fate["detail"]
+
+
+def test_a_document(tmp_path):
+    info, request = warc_record("warcinfo", "", b"x"), warc_record("request", "https://x/", b"GET /")
+    result = run(tmp_path, info, response(7), request)
+    assert result.rows_in == 1 and result.table.schema.equals(DOCUMENTS) and result.fates.schema.equals(FATES)
+    row = result.table.to_pylist()[0]
+    offset = len(members(info))
+    assert row["doc_id"].bytes == doc_id("home:/x.warc.gz", offset) and row["warc_offset"] == offset
+    assert row["warc_length"] == len(members(response(7)))
+    assert row["url"] == "https://mill7.example.org/page" and row["domain"] == "mill7.example.org"
+    assert (row["snapshot"], row["source"], row["warc_file"]) == ("S", "web", "home:/x.warc.gz")
+    assert row["fetched_at"] == datetime.fromisoformat(DATE).astimezone(UTC)
+    assert row["charset"] == "utf-8" and row["title"] == "Page 7" and row["html_bytes"] == len(page(7))
+    assert TEXT in row["text"] and row["content_id"].bytes == content_id(row["text"])
+
+
+CODINGS = {
+    "gzip": lambda b: gzip.compress(b, mtime=0),
+    "deflate": zlib.compress,
+    "raw deflate": lambda b: zlib.compress(b)[2:-4],
+    "br": brotli.compress,
+    "zstd": lambda b: pa.Codec("zstd").compress(b, asbytes=True),
+}
+
+
+def chunked(body, size=300):
+    pieces = [body[i:i + size] for i in range(0, len(body), size)]
+    return b"".join(b"%x;ext=1\r\n%s\r\n" % (len(p), p) for p in pieces) + b"0\r\n\r\n"
+
+
+@pytest.mark.parametrize("chunk", [False, True])
+@pytest.mark.parametrize("coding", CODINGS)
+def test_codings_in_any_combination(tmp_path, coding, chunk):
+    body = CODINGS[coding](page(1))
+    headers = {"Content_Encoding": coding.split()[-1]}
+    if chunk:
+        body, headers["Transfer_Encoding"] = chunked(body), "chunked"
+    result = run(tmp_path, response(1, body, **headers), response(2))
+    assert result.table["text"].to_pylist()[0].count(TEXT) == 1 and len(result.table) == 2
+
+
+def test_headers_that_the_crawler_made_untrue(tmp_path):
+    """Many crawlers store the decoded body under the headers as they were sent."""
+    result = run(tmp_path, *(response(n, Content_Encoding=coding, Transfer_Encoding="chunked")
+                             for n, coding in enumerate(["gzip", "br", "deflate", "zstd", "unknown"])))
+    assert len(result.table) == 5
+
+
+def test_a_cut_body_gives_what_had_arrived(tmp_path):
+    long = page(1, "<p>and more of the same</p>" * 2000)
+    for coding in ("gzip", "deflate"):
+        result = run(tmp_path, response(1, CODINGS[coding](long)[:-40], Content_Encoding=coding))
+        assert len(result.table) == 1
+
+
+def test_rules_with_their_values(tmp_path):
+    cases = [
+        (response(1, status="404 Not Found"), ("http_status", 404, 200, None)),
+        (response(1, content_type="image/png"), ("media_type", None, None, "image/png")),
+        (response(1, content_type="jane@doe.example of/x"), ("media_type", None, None, "invalid")),
+        (response(1, b"<html><body><script>x</script></body></html>"), ("empty_text", 0, None, None)),
+        (warc_record("revisit", "https://x/", b""), ("revisit", None, None, None)),
+        (warc_record("response", "dns:x", b"20250101 1.2.3.4"), ("no_http", None, None, None)),
+        (warc_record("response", "https://x/", b"HTTP/1.1 200 OK\r\nA: b"), ("no_http", None, None, None)),
+        (response(1, b"\x1f\x8b\x08garbage", Content_Encoding="gzip"), ("content_encoding", None, None, None)),
+        (response(1, page(1, "x" * 70_000)), ("too_large", len(http(page(1, "x" * 70_000))), 65536, None)),
+    ]
+    for record, fate in cases:
+        assert only_fate(run(tmp_path, record, max_record_bytes=65536)) == fate
+
+
+def test_an_unreadable_span(tmp_path):
+    result = documents(write(tmp_path, members(response(0)) + b"garbage" + members(response(1))), Extract())
+    assert len(result.table) == 2 and result.rows_in == 3
+    fate = result.fates.to_pylist()[0]
+    assert (fate["rule"], fate["value"], fate["detail"]) == ("unreadable", 7, "not_gzip")
+    assert fate["warc_offset"] == len(members(response(0)))
+
+
+def test_an_unknown_encoding_falls_on(tmp_path):
+    body = page(1, "<p>Œuvre café</p>").decode().encode("cp1252")
+    result = run(tmp_path, response(1, body, content_type="text/html; charset=x-klingon"))
+    assert result.table["charset"].to_pylist() == ["cp1252"] and "Œuvre café" in result.table["text"][0].as_py()
+
+
+def test_bytes_in_no_encoding(tmp_path):
+    noise = random.Random(1).randbytes(4000).replace(b"\0", b"")
+    rule, value, _, _ = only_fate(run(tmp_path, response(1, b"<p>" + noise, content_type="text/html; charset=utf-8")))
+    assert rule == "charset" and value > 0.01
+
+
+def bounded(function):
+    """The result; fails when the process grew by more than 600 MB."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    result = function()
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 600_000
+    return result
+
+
+def test_bombs(tmp_path):
+    zeros = bytes(300 << 20)
+    for coding in ("gzip", "br"):
+        packed = gzip.compress(zeros, 9) if coding == "gzip" else brotli.compress(zeros, quality=4)
+        fate = only_fate(bounded(lambda p=packed, c=coding: run(tmp_path, response(1, p, Content_Encoding=c))))
+        assert fate[0] in ("expansion", "too_large") and fate[1] > fate[2]
+    packed = gzip.compress(bytes(4 << 20))
+    fate = only_fate(bounded(lambda: run(tmp_path, response(1, packed, Content_Encoding="gzip"))))
+    assert fate[0] == "expansion" and fate[1] > fate[2] == 200
+    bomb = warc_record("response", "https://bomb.example/", http(zeros))
+    result = bounded(lambda: run(tmp_path, response(0), bomb, response(1)))
+    assert len(result.table) == 2 and result.fates["rule"].to_pylist() == ["too_large"]
+    small = warc_record("response", "https://bomb.example/", http(b" " * (4 << 20)))
+    assert only_fate(run(tmp_path, small))[0] == "expansion"
+
+
+DEEP = {
+    "div": "<div>" * 40_000 + "text",
+    "closed": "<span>" * 40_000 + "text" + "</span>" * 40_000,
+    "false ends": "<div></b></i></x>" * 40_000 + "text",
+    "attributes": "<div title='>' class=\"</div>\">" * 40_000 + "text",
+    "self-closing in name only": "<div/>" * 40_000 + "text",
+    "after svg": "<svg>" + "<div/>" * 40_000 + "text",
+    "in raw text": "<div><textarea></div></textarea>" * 40_000 + "text",
+    "upper case": "<DIV>" * 40_000 + "text",
+}
+
+
+@pytest.mark.parametrize("name", DEEP)
+def test_deep_nesting_is_refused(tmp_path, name):
+    result = run(tmp_path, response(0), response(1, DEEP[name].encode()), response(2), max_expansion=1e6)
+    assert len(result.table) == 2
+    fate = result.fates.to_pylist()[0]
+    assert fate["rule"] == "too_deep" and fate["value"] > 39_000 and fate["threshold"] == 512
+
+
+WIDE = {
+    "10 MB of tags": "<b>x</b>" * 1_250_000,
+    "unclosed paragraphs": "<p>x" * 1_000_000,
+    "entities": "&amp;&lt;&#65;" * 300_000,
+    "one tag of attributes": "<div " + " ".join(f"a{n}=1" for n in range(100_000)) + ">text",
+    "quotes never closed": "<div a=\"" * 500_000,
+    "comments never closed": "<!--" * 500_000,
+    "scripts never closed": "<script>" * 300_000,
+    "spaces": "<pre>" + " " * 3_000_000 + "x</pre>",
+    "depth 200": "<div>" * 200 + "<p>a <b>b</b></p>" * 60_000,
+    "lesser signs": "<" * 2_000_000,
+    "meta": "<meta " * 200_000,
+    "licences": "rel=" * 1_000_000 + "license",
+}
+
+
+@pytest.mark.parametrize("name", WIDE)
+def test_large_pages_are_bounded(tmp_path, name):
+    """The pool would kill a page after 30 s; these must not need it. (Quadratic ways take minutes.)"""
+    began = time.process_time()
+    result = bounded(lambda: run(tmp_path, response(1, WIDE[name].encode(), Content_Encoding="identity"),
+                                 max_expansion=1e6))
+    assert result.rows_in == 1 and time.process_time() - began < 25
+
+
+def test_a_poisoned_page_is_left_out(tmp_path, monkeypatch):
+    split = write(tmp_path, members(response(0), response(1), response(2)))
+    offsets = documents(split, Extract()).table["warc_offset"].to_pylist()
+    monkeypatch.setattr(extraction, "attempt", {offsets[1]: "timeout"}.get)
+    result = documents(split, Extract())
+    assert len(result.table) == 2 and result.fates["rule"].to_pylist() == ["timeout"]
+    assert result.fates["url"].to_pylist() == ["https://mill1.example.org/page"]
+
+
+def test_an_exception_is_a_fate_with_its_class_only(tmp_path, monkeypatch):
+    def broken(html, **_):
+        raise RuntimeError(html)
+
+    monkeypatch.setattr(extraction, "main_text", broken)
+    assert only_fate(run(tmp_path, response(1))) == ("error", None, None, "RuntimeError")
+
+
+def test_wet_text_resource_and_plain_text(tmp_path):
+    wet = warc_record("conversion", "https://w/", "Größe\r\nund mehr".encode(), more={"Content-Type": "text/plain"})
+    resource_ = warc_record("resource", "https://r/", page(1), more={"Content-Type": "text/html"})
+    plain = response(2, b"just text", content_type="text/plain")
+    texts = run(tmp_path, wet, resource_, plain).table["text"].to_pylist()
+    assert texts[0] == "Größe\nund mehr" and TEXT in texts[1] and texts[2] == "just text"
+
+
+@pytest.mark.parametrize("name", ["x.jsonl", "x.jsonl.gz"])
+def test_jsonl(tmp_path, name):
+    lines = [json.dumps({"url": "https://j.example/1", "text": "first", "date": DATE}).encode(), b"{not json", b"",
+             b'["no object"]', b'{"text": 5}', b'{"text": ""}', '{"text": "größer", "title": "T"}'.encode()]
+    data = b"\n".join(lines)
+    split = write(tmp_path, gzip.compress(data) if name.endswith("gz") else data, name)
+    result = documents(split, Extract())
+    assert result.table["text"].to_pylist() == ["first", "größer"] and result.table["title"].to_pylist() == ["", "T"]
+    assert result.table["warc_offset"].to_pylist() == [0, data.index(lines[6])]
+    assert result.fates["rule"].to_pylist() == ["unreadable"] * 3 + ["empty_text"] and result.rows_in == 6
+    assert result.table["domain"].to_pylist() == ["j.example", ""]
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(texts=st.lists(st.text(max_size=20), max_size=30), step=st.integers(1, 200))
+def test_jsonl_splits_together_are_the_file(tmp_path, texts, step):
+    lines = [json.dumps({"text": t}, ensure_ascii=False) + "\n" for t in texts]
+    split = write(tmp_path, "".join(lines).encode(), "x.jsonl")
+
+    def offsets(result):
+        return sorted(result.table["warc_offset"].to_pylist() + result.fates["warc_offset"].to_pylist())
+
+    pieces = [type(split)(**(vars(split) | {"start": s, "end": min(s + step, split.end)}))
+              for s in range(0, split.end, step)]
+    assert sum((offsets(documents(p, Extract())) for p in pieces), []) == offsets(documents(split, Extract()))
+    assert documents(split, Extract()).rows_in == len(texts)
+
+
+def test_a_damaged_jsonl_gz(tmp_path):
+    data = gzip.compress(b"".join(b'{"text": "line %d"}\n' % n for n in range(20_000)))
+    result = documents(write(tmp_path, data[:-1000], "x.jsonl.gz"), Extract())
+    assert len(result.table) > 1000 and result.fates["detail"].to_pylist() == ["corrupt"]
+
+
+def test_parquet(tmp_path):
+    rows = pa.table({"url": ["https://p/"] * 10, "text": [f"row {n}" if n != 3 else None for n in range(10)]})
+    pq.write_table(rows, tmp_path / "x.parquet", row_group_size=4)
+    split = write(tmp_path, (tmp_path / "x.parquet").read_bytes(), "x.parquet")
+    whole = documents(type(split)(**(vars(split) | {"end": 10})), Extract())
+    assert whole.table["warc_offset"].to_pylist() == [0, 1, 2, 4, 5, 6, 7, 8, 9]
+    assert whole.fates["rule"].to_pylist() == ["empty_text"]
+    part = documents(type(split)(**(vars(split) | {"start": 4, "end": 8})), Extract())
+    assert part.table["text"].to_pylist() == [f"row {n}" for n in range(4, 8)]
+
+
+def test_the_same_bytes_whatever_came_before(tmp_path):
+    split = write(tmp_path, members(*(response(n) for n in range(5))))
+    first = documents(split, Extract())
+    documents(write(tmp_path, members(response(9)), "y.warc.gz"), Extract())
+    assert documents(split, Extract()).table.equals(first.table)
+
+
+def test_trafilatura(tmp_path):
+    result = run(tmp_path, response(1), response(1), engine="trafilatura")
+    first, second = result.table["text"].to_pylist()
+    assert TEXT in first and first == second  # its own duplicate filter would empty the second
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_damage_keeps_the_account(tmp_path, data):
+    """Bytes overwritten anywhere: nothing raises, every doc_id is unique, and untouched records stay."""
+    made = [members(response(n)) for n in range(4)]
+    raw = bytearray(b"".join(made))
+    at = data.draw(st.integers(0, len(raw) - 1))
+    raw[at:at + data.draw(st.integers(1, 40))] = data.draw(st.binary(max_size=40))
+    result = documents(write(tmp_path, bytes(raw)), Extract())
+    ids = id_bytes(result.table["doc_id"]).to_pylist() + id_bytes(result.fates["doc_id"]).to_pylist()
+    assert len(set(ids)) == len(ids) == result.rows_in
+    assert len(result.table) >= 2

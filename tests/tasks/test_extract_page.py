@@ -1,0 +1,173 @@
+"""What is made of one page: its charset, its cost, its text, its rights."""
+
+import codecs
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.extract.content import clean, main_text, measure
+from tasks.extract.decode import Undecodable, codec, dechunk, decode_text, decompress
+from tasks.extract.rights import rights_signals
+
+WORDS = "Große Mühlen mahlen langsam, œuvre à côté, señor, größer als früher und schöner über Öl"
+RUSSIAN = "Мельница у реки мелет зерно с давних времён, и мельник рассказывает истории вместо работы. " * 3
+JAPANESE = "川のそばの水車は昔から穀物を挽いてきました。夏には水が少なくなります。" * 3
+
+
+@pytest.mark.parametrize(("text", "encoding", "declared", "found"), [
+    (WORDS, "utf-8", None, "utf-8"),
+    (WORDS, "utf-8", "iso-8859-1", "utf-8"),            # a server's wrong default
+    (WORDS, "cp1252", "ISO-8859-1", "cp1252"),          # WHATWG: the label means windows-1252
+    (WORDS, "cp1252", "utf-8", "cp1252"),
+    (RUSSIAN, "cp1251", "windows-1251", "cp1251"),
+    (RUSSIAN, "koi8-r", None, "koi8-r"),
+    (RUSSIAN, "cp1251", "x-unknown", "cp1251"),
+    (JAPANESE, "cp932", "Shift_JIS", "cp932"),
+    (JAPANESE, "euc_jp", None, "euc_jp"),
+    (JAPANESE, "iso2022_jp", "iso-2022-jp", "iso2022_jp"),
+    (JAPANESE, "utf-16-le", "utf-16", "utf-16-le"),
+    ("<html><p>" + WORDS, "utf-16-be", None, "utf-16-be"),
+    ("<html><p>" + WORDS, "utf-16-le", None, "utf-16-le"),
+    ("plain ASCII", "ascii", "gibberish", "utf-8"),
+    ("", "utf-8", None, "utf-8"),
+])
+def test_charsets(text, encoding, declared, found):
+    assert decode_text(text.encode(encoding), declared) == (text, found) or codecs.lookup(found) == codecs.lookup(
+        decode_text(text.encode(encoding), declared)[1])
+    assert decode_text(text.encode(encoding), declared)[0] == text
+
+
+def test_a_byte_order_mark_wins():
+    assert decode_text(codecs.BOM_UTF8 + WORDS.encode(), "windows-1251") == (WORDS, "utf-8")
+    assert decode_text(codecs.BOM_UTF16_LE + WORDS.encode("utf-16-le"), "utf-8") == (WORDS, "utf-16-le")
+
+
+@pytest.mark.parametrize("meta", ['<meta charset="windows-1251">', "<META content='text/html; charset=CP1251' name=x>",
+                                  '<?xml version="1.0" encoding="windows-1251"?>'])
+def test_a_meta_element_declares(meta):
+    text = meta + "<p>Да</p>"
+    assert decode_text(text.encode("cp1251")) == (text, "cp1251")
+
+
+def test_the_header_comes_before_the_meta_element():
+    text = '<meta charset="koi8-r"><p>Да</p>'
+    assert decode_text(text.encode("cp1251"), "windows-1251") == (text, "cp1251")
+
+
+def test_a_few_broken_bytes_do_not_cost_the_page():
+    body = ("x" * 500).encode() + b"\xe2\x82" + b"y" * 500
+    text, name = decode_text(body, "utf-8")
+    assert name == "utf-8" and text.count("\ufffd") == 1
+
+
+def test_what_no_encoding_fits():
+    with pytest.raises(Undecodable):
+        decode_text(bytes(range(0x80, 0x100)) * 20, "utf-8")
+
+
+@given(st.binary(max_size=300),
+       st.sampled_from([None, "utf-8", "gbk", "big5", "euc-jp", "iso-2022-jp", "x", "utf-16", "hz"]))
+def test_decoding_raises_nothing_else(body, declared):
+    try:
+        text, name = decode_text(body, declared)
+    except Undecodable as undecodable:
+        assert 0 < undecodable.args[0] <= 1
+    else:
+        assert codecs.lookup(name) and isinstance(text, str)
+
+
+def test_labels_are_whatwg_ones():
+    assert codec(" UTF8 ") == "utf-8" and codec('"latin1"') == "cp1252" and codec("gb2312") == "gb18030"
+    assert codec("rot13") is None and codec("idna") is None and codec("zlib") is None and codec("") is None
+
+
+@given(st.binary(max_size=400), st.integers(1, 60))
+def test_dechunk_undoes_chunking(body, size):
+    pieces = [body[i:i + size] for i in range(0, len(body), size)]
+    framed = b"".join(b"%X\r\n%s\r\n" % (len(p), p) for p in pieces) + b"0\r\nTrailer: x\r\n\r\n"
+    assert dechunk(framed) == (body if body else framed)
+
+
+def test_dechunk_leaves_what_is_not_chunked():
+    assert dechunk(b"<html>not chunked</html>") == b"<html>not chunked</html>"
+    assert dechunk(b"5\r\nhello\r\n20\r\ncut off") == b"hellocut off"
+    assert dechunk(b"0\r\n\r\n") == b""
+
+
+@given(st.binary(max_size=200), st.sampled_from(["gzip", "deflate", "br", "zstd", "gzip, br", "x"]))
+def test_decompress_raises_nothing_else(body, codings):
+    try:
+        assert len(decompress(body, codings, 1 << 16)) <= 1 << 16
+    except Undecodable:
+        pass
+
+
+@pytest.mark.parametrize(("html", "depth"), [
+    ("<div><div></div><div></div></div>", 2),
+    ("<p>a<p>b<p>c<li>d<li>e<br><img><hr>", 0),         # closed by the next, or void
+    ("<!-- <div><div> --><div>", 1),
+    ("<script>'<div><div><div>'</script><div>", 1),
+    ("<SCRIPT>'<div></div></scrip>'</Script><Div>", 1),
+    ("<a title='<b><b>'><a title=\"></a>\">", 2),
+    ("</div></div><div>", 1),
+    ("<svg><path/><path/><g/></svg>", 1),
+    ("<!doctype html><?xml x?><div>", 1),
+    ("< div><3<div", 1),
+    ("", 0), ("<", 0), ("</", 0), ("<a", 1), ("<!--", 0), ("<script>", 0),
+])
+def test_depth(html, depth):
+    assert measure(html.encode()).depth == depth
+
+
+def test_attributes_are_counted():
+    assert measure(b"<div a b=1 c='2 3' d=\"x\" ><br/></div>").pairs == 16
+
+
+@given(st.binary(max_size=300))
+def test_measuring_reads_anything(html):
+    cost = measure(html)
+    assert 0 <= cost.depth <= len(html)
+
+
+@given(st.text())
+def test_clean_is_final(text):
+    cleaned = clean(text)
+    assert clean(cleaned) == cleaned and unicodedata.is_normalized("NFC", cleaned)
+    assert not any(unicodedata.category(c) in ("Cc", "Cs") and c not in "\n\t" for c in cleaned)
+    assert "\r" not in cleaned and "\n\n\n" not in cleaned
+
+
+def test_clean():
+    assert clean("a\r\nb\rc\u2028d \n\n\n\ne\x00\u200b\ufeff\xadf") == "a\nb\nc\nd\n\nef"
+    assert clean("Cafe\u0301") == "Café"
+    assert clean("می\u200cخواهم 👩\u200d💻") == "می\u200cخواهم 👩\u200d💻"  # joiners carry meaning
+
+
+def test_a_page_whose_main_text_is_missed_is_taken_whole():
+    html = f"<body><div class='comment sidebar'>{'<span>A sentence that matters to the reader. </span>' * 50}</div>"
+    assert main_text(html, engine="resiliparse", search=True, comments=False).text.count("matters") == 50
+
+
+def test_title_is_one_line():
+    page = main_text("<title> A\n  title\t</title><p>x", engine="resiliparse", search=True, comments=False)
+    assert page.title == "A title"
+
+
+@pytest.mark.parametrize(("html", "headers", "found"), [
+    (b'<meta name="robots" content="noindex, NoAI">', [], ["noai", "noindex"]),
+    (b"<META CONTENT='noimageai' NAME='Robots'>", [], ["noimageai"]),
+    (b'<meta name="robots" content="index, follow">', [], []),
+    (b'<meta name="description" content="noai robots">', [], []),
+    (b'<meta name="tdm-reservation" content="1">', [], ["tdm-reservation"]),
+    (b'<meta name="tdm-reservation" content="0">', [], []),
+    (b"", [("x-robots-tag", "googlebot: noindex"), ("x-robots-tag", "noai")], ["noai", "noindex"]),
+    (b"", [("tdm-reservation", "1")], ["tdm-reservation"]),
+    (b'<a rel="license" href="https://creativecommons.org/licenses/by-sa/4.0/">', [], ["cc-by-sa-4.0", "license"]),
+    (b'<a rel="nofollow license" href="/terms">', [], ["license"]),
+    (b"https://creativecommons.org/publicdomain/zero/1.0/", [], ["cc0-1.0"]),
+    (b"all about the driving license", [], []),
+])
+def test_rights(html, headers, found):
+    assert rights_signals(html, headers) == found
