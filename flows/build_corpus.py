@@ -49,6 +49,10 @@ def build_corpus(
     name: Name = "corpus",
     recipe: Annotated[str, Field(description="fineweb, gopher, c4 or tiny, or the path of your own")] = "fineweb",
     inputs: Annotated[list[str], Field(description="globs, URIs or path lists; NAME=GLOB names the source")] = [],  # noqa: B006
+    snapshot: Annotated[
+        str | None, Field(description="a snapshot of Common Crawl to read, such as CC-MAIN-2025-30")
+    ] = None,
+    limit: Annotated[int | None, Field(gt=0, description="files to take of a snapshot or path list")] = None,
     settings: Annotated[
         dict[str, Any], Field(description="over the recipe's: {filter: {gopher_words: {min: 80}}}")
     ] = {},  # noqa: B006
@@ -58,6 +62,9 @@ def build_corpus(
 ) -> dict[str, Any]:
     """Builds a corpus, and publishes it when it differs from the current version. Returns its summary."""
     root = Root(home_uri(home))
+    inputs = inputs + ([f"commoncrawl:{snapshot}"] if snapshot else [])
+    if limit:
+        settings = settings | {"ingest": settings.get("ingest", {}) | {"limit": limit}}
     chosen = load_recipe(recipe, settings)
     with recorded(root, name, "build-corpus", {"recipe": recipe, "inputs": inputs, "settings": settings}) as run_id:
         with root.lock(f"corpora/{name}/lock", f"the corpus {name}"):

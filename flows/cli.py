@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
+import click
 import typer
 
 from tasks.errors import UserError
@@ -115,7 +116,7 @@ def pretrain(
     overrides: Overrides = None,
     as_json: Json = False,
 ) -> None:
-    """Pretrain a model on a published corpus: gristmill pretrain sample --set steps=200 --set model=tiny"""
+    """Pretrain a model on a published corpus: gristmill pretrain sample --set preset=tiny --set steps=200"""
     _train(
         "flows.pretrain", "pretrain", "PretrainSettings", overrides, as_json, corpus=corpus, version=version, run=run
     )
@@ -147,21 +148,23 @@ def evaluate(
     _show(_run("flows.evaluate", "evaluate", run=run, benchmarks=benchmark or [], shots=shots), as_json)
 
 
-def _train(
-    module: str, flow: str, settings_type: str, overrides: list[str] | None, as_json: bool, **parameters
-) -> None:
+def _train(module: str, flow: str, kind: str, overrides: list[str] | None, as_json: bool, **parameters) -> None:
     import importlib
 
     from pydantic import ValidationError
 
     from flows.settings import parse_overrides, sentences
 
-    kind = getattr(importlib.import_module(module), settings_type)
+    flows = importlib.import_module(module)
+    given = parse_overrides(overrides or [])
     try:
-        settings = kind.model_validate(parse_overrides(overrides or []))
+        model: Any = flows.Processes
+        processes = model.model_validate(given.pop("processes", {}))
+        model = getattr(flows, kind)
+        settings = model.model_validate(given)
     except ValidationError as error:
-        raise UserError("--set: " + sentences(kind, error)) from None
-    _show(_run(module, flow, settings=settings, **parameters), as_json)
+        raise UserError(f"--set: {sentences(model, error)}") from None
+    _show(_run(module, flow, settings=settings, processes=processes, **parameters), as_json)
 
 
 def _show(result: Any, as_json: bool) -> None:
@@ -272,7 +275,7 @@ def stage(
 
 @app.command()
 def doctor(as_json: Json = False) -> None:
-    """Check versions, disk, server, GPU and settings; says what is wrong and how to mend it. Exits with 1 on a failure."""
+    """Check versions, disk, server, GPU and settings; say what is wrong and how to mend it; exit with 1 on a failure."""
     from flows.present import print_tables
     from tasks.doctor import diagnose
 
@@ -290,13 +293,16 @@ def main() -> None:
     from tasks.pool import ShardError
 
     try:
-        app(standalone_mode=True)
+        sys.exit(app(standalone_mode=False) or 0)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
     except (UserError, ShardError) as error:
         if "--json" in sys.argv:
             print(json.dumps({"error": str(error)}))
         print(f"gristmill: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, UserError) else 1)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, click.Abort):
         print("gristmill: interrupted; run the same command again and it goes on where it stopped", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:  # the reader of a pipe has seen enough

@@ -102,25 +102,29 @@ def _validated(settings: Mapping[str, Any], where: str) -> Recipe:
     try:
         recipe = Recipe.model_validate(settings)
     except ValidationError as error:
-        raise UserError(f"{where}: " + "; ".join(_sentence(problem) for problem in error.errors()[:5])) from None
+        raise UserError(f"{where}: {sentences(Recipe, error)}") from None
     check_rules(recipe.filter)
     return recipe
 
 
-def _sentence(problem: dict) -> str:
+def sentences(model: type[BaseModel], error: ValidationError) -> str:
+    """What pydantic found wrong with settings of `model`, in words: the key, and the nearest valid one."""
+    return "; ".join(_sentence(model, problem) for problem in error.errors()[:5])
+
+
+def _sentence(model: Any, problem: dict) -> str:
     location = [str(part) for part in problem["loc"]]
     name = ".".join(location)
     if problem["type"] != "extra_forbidden":
         return f"the setting {name} {problem['msg'][0].lower()}{problem['msg'][1:]}"
-    model: Any = Recipe
     for part in location[:-1]:
-        model = model.model_fields[part].annotation
+        model = getattr(model, "model_fields", {})[part].annotation
     valid = list(model.model_fields)
     near = difflib.get_close_matches(location[-1], valid, 1, cutoff=0.5)
     prefix = ".".join(location[:-1] + [""]) if len(location) > 1 else ""
-    return f"there is no setting {name}" + (
-        f"; did you mean {prefix}{near[0]}?" if near else f"; there are {', '.join(prefix + v for v in valid)}"
-    )
+    if near:
+        return f"there is no setting {name}; did you mean {prefix}{near[0]}?"
+    return f"there is no setting {name}; there are {', '.join(prefix + v for v in valid)}"
 
 
 def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
