@@ -132,7 +132,8 @@ def run(root: Root, query: str, params: Mapping[str, Any] | None = None, timeout
             raise KeyboardInterrupt from None
         except (duckdb.IOException, duckdb.PermissionException) as error:
             raise UserError(f"a file that the query reads cannot be read, or lies outside the data root "
-                            f"({_line(error)}); if the data root was moved or cleared, give `.rebuild` in the shell of `gristmill sql`") from None
+                            f"({_line(error)}); if the data root was moved or cleared, give `.rebuild` in the shell "
+                            f"of `gristmill sql`") from None
         except (duckdb.Error, RuntimeError) as error:
             raise UserError(f"the query failed: {_line(error)}") from None
         finally:

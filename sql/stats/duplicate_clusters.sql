@@ -25,7 +25,7 @@ WITH RECURSIVE params AS (SELECT
     GROUP BY name, version, survivor
 )
 SELECT name, version, size, count(*) AS clusters, sum(size - 1)::BIGINT AS removed,
-       sum(near)::BIGINT AS removed_as_near, any_value(survivor) AS a_survivor
+       sum(near)::BIGINT AS removed_as_near, min(survivor) AS a_survivor
 FROM clusters
 GROUP BY name, version, size
 ORDER BY name, version, size DESC;

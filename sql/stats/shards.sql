@@ -6,8 +6,10 @@ WITH params AS (SELECT
     SELECT c.name, c.version FROM corpora AS c, params AS p
     WHERE (p.corpus IS NULL OR c.name = p.corpus)
       AND CASE WHEN p.version IS NULL THEN c.is_current ELSE c.version = p.version END
+), whole AS (
+    SELECT name, version, avg(tokens) AS mean FROM corpus_shards GROUP BY name, version
 )
 SELECT name, version, shard, file, rows, tokens, bytes,
-       round(100.0 * tokens / nullif(avg(tokens) OVER (PARTITION BY name, version), 0), 1) AS percent_of_mean, sha256
-FROM corpus_shards JOIN chosen USING (name, version)
+       round(100.0 * tokens / nullif(mean, 0), 1) AS percent_of_mean, sha256
+FROM corpus_shards JOIN chosen USING (name, version) JOIN whole USING (name, version)
 ORDER BY name, version, shard;
