@@ -325,7 +325,7 @@ def announce(
         "failures": [{"uri": f.uri, "reason": f.reason} for f in found.failures],
         "ran": build.ran,
         "seconds": round(seconds, 2),
-        "work_seconds": round(build.work_seconds, 2),
+        "stage_seconds": round(build.working_seconds(), 2),
         "workers": build.workers,
     }
     if new and flow_run.id:

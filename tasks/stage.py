@@ -190,7 +190,15 @@ class Build:
     runner: Any = None  # a Prefect task runner for Dask or Ray; None: this process
     as_tasks: bool = True  # False: groups run as plain calls, outside Prefect
     ran: dict[str, int] = field(default_factory=dict)  # units run by stage, the skipped ones left out
-    work_seconds: float = 0.0  # inside stage functions, summed over processes
+    spans: list[tuple[float, float]] = field(default_factory=list)  # when a stage's function ran, in any process
+
+    def working_seconds(self) -> float:
+        """The wall time in which at least one stage function ran."""
+        total, until = 0.0, 0.0
+        for began, ended in sorted(self.spans):
+            total += max(0.0, ended - max(began, until))
+            until = max(until, ended)
+        return total
 
 
 @lru_cache(maxsize=4096)
@@ -238,9 +246,9 @@ def run_stage(stage: Stage, units: Sequence[Unit], settings: BaseModel, build: B
 
                 group = work[start : start + size]
                 if build.as_tasks:
-                    stage.task(quote(stage), quote(group), progress=quote(count), **common)
+                    build.spans += stage.task(quote(stage), quote(group), progress=quote(count), **common)
                 else:
-                    run_group(stage, group, progress=count, **common)
+                    build.spans += run_group(stage, group, progress=count, **common)
         else:
             groups = max(1, min(len(work), MAX_GROUPS, 4 * build.workers))
             futures = [
@@ -248,10 +256,9 @@ def run_stage(stage: Stage, units: Sequence[Unit], settings: BaseModel, build: B
                 for i in range(groups)
             ]
             for number, future in enumerate(futures, 1):
-                future.result()
+                build.spans += future.result()
                 tell(stage.name, skipped + len(todo) * number // groups, len(units))
     done = [_read_done(build.root, stage, key) for key in keys]
-    build.work_seconds += sum(d.seconds for d in done if d.key in todo)
     return done
 
 
@@ -288,13 +295,13 @@ def run_group(
     limits: Limits,
     run_id: str,
     progress: Callable[[int], None] | None = None,
-) -> None:
+) -> list[tuple[float, float]]:
     """Runs the units of a group on this process's pool; a shard whose process is killed is tried again without the
-    item that killed it."""
+    item that killed it. Returns when work on each unit began and ended, in seconds since the epoch."""
     root, pool = Root(home), shared_pool(workers)
     poisoned: dict[str, dict[int, str]] = {key: {} for key, _ in work}
     attempts = dict.fromkeys(poisoned, 0)
-    waiting, finished, reports, said = list(work), 0, [], time.monotonic()
+    waiting, spans, reports, said = list(work), [], [], time.monotonic()
     try:
         while waiting:
             jobs = [(stage, key, unit, settings, home, poisoned[key]) for key, unit in waiting]
@@ -326,22 +333,26 @@ def run_group(
                         )
                     again.append((key, unit))
                     continue
-                finished += 1
-                reports.append(outcome.value)
+                report, span = outcome.value
+                reports.append(report)
+                spans.append(span)
                 if progress:
-                    progress(finished)
+                    progress(len(spans))
                 if time.monotonic() - said > 10:
                     said = time.monotonic()
-                    log.info("%s: %d of %d units", stage.name, finished, len(work))
+                    log.info("%s: %d of %d units", stage.name, len(spans), len(work))
             waiting = again
+        return spans
     finally:
         if reports:
             ledger.record(root, "shard", stage.name, {"shards": reports}, run_id)
 
 
-def _perform(stage: Stage, key: str, unit: Unit, settings: BaseModel, home: str, poisoned: dict[int, str]) -> dict:
-    """In a child: reads a unit's tables, calls the stage's function, checks and commits what it gives."""
-    began, cpu = time.perf_counter(), time.process_time()
+def _perform(stage: Stage, key: str, unit: Unit, settings: BaseModel, home: str, poisoned: dict[int, str]) -> tuple:
+    """In a child: reads a unit's tables, calls the stage's function, checks and commits what it gives.
+
+    Returns what the ledger says of it, and when it began and ended."""
+    at, began, cpu = time.time(), time.perf_counter(), time.process_time()
     root = Root(home)
     set_poisoned(poisoned)
     tables = {name: _read(root, source, stage.needs[name]) for name, source in unit.inputs.items()}
@@ -372,14 +383,8 @@ def _perform(stage: Stage, key: str, unit: Unit, settings: BaseModel, home: str,
     }
     record |= {"seconds": round(time.perf_counter() - began, 4), "cpu_seconds": round(time.process_time() - cpu, 4)}
     root.write_json(f"{folder}/done.json", record)
-    return {
-        "key": key,
-        "rows_in": rows_in,
-        "rows_out": len(result.table),
-        "dropped": sum(rules.values()),
-        "seconds": record["seconds"],
-        "cpu_seconds": record["cpu_seconds"],
-    }
+    report = {name: record[name] for name in ("key", "rows_in", "seconds", "cpu_seconds")}
+    return report | {"rows_out": len(result.table), "dropped": sum(rules.values())}, (at, time.time())
 
 
 def _read(root: Root, source: Artifact | Sequence[Artifact], columns: Sequence[str]) -> pa.Table | Sequence[pa.Table]:
