@@ -33,7 +33,7 @@ class Optimisation(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     steps: int = Field(200, ge=1, description="Optimiser steps of the whole run.")
-    batch: int = Field(16, ge=1, description="Sequences a step over all ranks; the loss is their mean per token.")
+    batch: int = Field(8, ge=1, description="Sequences a step over all ranks; the loss is their mean per token.")
     micro_batch: int = Field(8, ge=1, description="Sequences a rank takes at once; the rest is accumulated.")
     sequence_length: int | None = Field(None, ge=2, description="Tokens a sequence; the model's context if not set.")
     learning_rate: float = Field(2e-3, gt=0, description="Peak learning rate.")

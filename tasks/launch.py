@@ -329,6 +329,7 @@ def _environment(root: Root, processes: Processes, n: int) -> dict[str, str]:
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
         "TORCH_EXTENSIONS_DIR": str(root.local / "cache" / "torch_extensions"),
         "OMP_NUM_THREADS": str(processes.threads or max(1, (os.cpu_count() or 1) // n)),
+        "OMP_WAIT_POLICY": "PASSIVE",           # on a busy machine threads that spin take five times as long
         "PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false",
     }
 

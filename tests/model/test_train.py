@@ -1,0 +1,254 @@
+"""Training in this process (one rank, plain PyTorch), its resumption, and its checkpoints."""
+
+import dataclasses
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from published_corpus import write_corpus
+
+from model import checkpoint, engine
+from model.config import model_config
+from model.corpus import corpus_folder, open_corpus
+from model.optimizer import learning_rate, param_groups
+from model.settings import Optimisation, Pretrain, parse
+from model.train import train
+from model.transformer import Transformer
+from tasks.errors import UserError
+
+PROJECT = Path(__file__).parents[2]
+SHAPE = {"context": 32, "n_layers": 1, "n_heads": 2, "n_kv_heads": 1, "width": 16, "hidden": 32}
+SETTINGS = {"steps": 6, "batch": 4, "micro_batch": 2, "engine": "torch", "checkpoint_every": 2, "evaluate_every": 3,
+            "evaluate_rows": 4}
+
+
+def configure(home: Path, folder: Path, shape: dict | None = None, **settings) -> dict:
+    corpus = open_corpus(corpus_folder(str(home), "mill"))
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {"kind": "pretrain", "run": folder.name, "folder": str(folder), "cache": None,
+              "corpus": {"folder": corpus.folder, "manifest_sha256": corpus.digest},
+              "model": dataclasses.asdict(model_config("tiny", **{"vocab_size": 320} | SHAPE | (shape or {}))),
+              "settings": SETTINGS | settings}
+    (folder / "config.json").write_text(json.dumps(config))
+    return config
+
+
+def run(config: dict) -> dict:
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        return train(config, parse(Pretrain, config["settings"]))
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def losses(folder: Path) -> list[float]:
+    return [json.loads(line)["loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def trained(mill, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("trained") / "whole"
+    run(configure(mill, folder))
+    return folder
+
+
+def test_a_run_leaves_its_record(trained, mill):
+    summary = json.loads((trained / "summary.json").read_text())
+    lines = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    assert summary["complete"] and summary["loss_last"] < summary["loss_first"] and 0 < summary["bits_per_byte"] < 9
+    assert "bits_per_byte" in lines[2] and "bits_per_byte" not in lines[0] and "bits_per_byte" in lines[5]
+    assert "estimate" in summary["energy_how"] and summary["energy_joules"] > 0
+    packing = pq.read_table(trained / "packing.parquet")
+    assert sum(packing["length"].to_pylist()) == summary["tokens"] == lines[-1]["tokens"]
+    assert set(packing["sample_id"].to_pylist()) == set(range(24)) and summary["samples"] == 24
+    about = checkpoint.read(checkpoint.latest(trained / "checkpoints"))
+    assert about["corpus"] == {"name": "mill", "version": 1,
+                               "manifest_sha256": open_corpus(corpus_folder(str(mill), "mill")).digest}
+    assert (trained / "tokenizer" / "ranks.tiktoken").exists()
+
+
+def test_accumulation_leaves_the_losses_as_they_are(trained, mill, tmp_path):
+    run(configure(mill, tmp_path / "one", micro_batch=4))
+    assert losses(tmp_path / "one") == pytest.approx(losses(trained), abs=1e-5)
+
+
+def test_killed_and_resumed_it_gives_the_same_losses_to_the_digit(mill, tmp_path):
+    """SIGKILL somewhere after the first checkpoint, then the same command again."""
+    folders = [tmp_path / name for name in ("whole", "killed")]
+    for folder in folders:
+        configure(mill, folder, steps=60, checkpoint_every=5, evaluate_every=20)
+    command = [sys.executable, "-m", "model.train"]
+    environment = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": str(PROJECT), "PATH": "/usr/bin"}
+    child = subprocess.Popen([*command, str(folders[1] / "config.json")], env=environment, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while checkpoint.latest(folders[1] / "checkpoints") is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    child.kill()
+    child.wait()
+    assert not (folders[1] / "summary.json").exists()
+    for folder in folders:
+        subprocess.run([*command, str(folder / "config.json")], env=environment, check=True, stdout=subprocess.DEVNULL)
+    whole, killed = ([{key: value for key, value in json.loads(line).items() if "seconds" not in key
+                       and key != "tokens_per_second"} for line in (folder / "metrics.jsonl").read_text().splitlines()]
+                     for folder in folders)
+    assert whole == killed and len(whole) == 60
+    ends = [checkpoint.read(checkpoint.latest(folder / "checkpoints")) for folder in folders]
+    assert ends[0]["files"][checkpoint.WEIGHTS] == ends[1]["files"][checkpoint.WEIGHTS]
+
+
+def test_sigterm_saves_and_ends_with_143(mill, tmp_path):
+    configure(mill, tmp_path / "long", steps=100_000, checkpoint_every=0, evaluate_every=0)
+    child = subprocess.Popen([sys.executable, "-m", "model.train", str(tmp_path / "long" / "config.json")],
+                             cwd=PROJECT, stdout=subprocess.DEVNULL)
+    metrics = tmp_path / "long" / "metrics.jsonl"
+    while not (metrics.exists() and metrics.stat().st_size):
+        assert child.poll() is None
+        time.sleep(0.05)
+    child.terminate()
+    assert child.wait(timeout=60) == 143
+    about = checkpoint.read(checkpoint.latest(tmp_path / "long" / "checkpoints"))
+    assert about["step"] == len(losses(tmp_path / "long"))
+    assert json.loads((tmp_path / "long" / "error.json").read_text()) == {"stopped": True}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("stage", "ranks"), [(0, 1), (1, 2), (2, 2), (3, 2)])
+def test_zero_stages_give_the_losses_of_plain_pytorch(trained, mill, tmp_path, stage, ranks):
+    config = configure(mill, tmp_path / "ds", engine="deepspeed", zero_stage=stage)
+
+    def launch():
+        subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks),
+                        "-m", "model.train", str(tmp_path / "ds" / "config.json")], cwd=PROJECT, check=True,
+                       capture_output=True)
+
+    launch()
+    first = losses(tmp_path / "ds")
+    assert first == pytest.approx(losses(trained), abs=2e-5)
+    # the weights on disk are those trained, whatever the stage
+    weights = [torch.cat([t.flatten() for _, t in sorted(checkpoint_weights(folder).items())])
+               for folder in (trained, tmp_path / "ds")]
+    torch.testing.assert_close(*weights, rtol=0, atol=1e-3)
+    last = checkpoint.latest(tmp_path / "ds" / "checkpoints")
+    for path in [last, tmp_path / "ds" / "summary.json"]:
+        path.rename(path.with_name("." + path.name))
+    launch()                                    # resumes from step 4
+    assert losses(tmp_path / "ds") == first
+    assert config["settings"]["zero_stage"] == stage
+
+
+def checkpoint_weights(folder: Path):
+    from model.convert import load_weights
+    return load_weights(checkpoint.latest(folder / "checkpoints") / checkpoint.WEIGHTS)
+
+
+@pytest.mark.parametrize(("shape", "settings", "says"), [
+    ({"vocab_size": 200}, {}, "tokenizer of 261 tokens and the model's embedding 200 rows"),
+    ({}, {"sequence_length": 64}, "longer than the model's context of 32"),
+    ({}, {"batch": 4000, "micro_batch": 2000}, "fewer than one step"),
+    ({}, {"batch": 5}, "not a multiple of micro_batch"),
+    ({}, {"device": "cuda"}, "sees no GPU"),
+    ({}, {"lerning_rate": 1}, "did you mean learning_rate"),
+    ({}, {"learning_rate": -1}, "setting learning_rate"),
+])
+def test_what_does_not_fit_is_said(mill, tmp_path, shape, settings, says):
+    if "device" in settings and torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(UserError, match=says):
+        run(configure(mill, tmp_path / "run", shape, **settings))
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_before_the_step(mill, tmp_path):
+    with pytest.raises(UserError, match=r"the loss is nan at step \d+ .samples \d+ to \d+"):
+        run(configure(mill, tmp_path / "run", learning_rate=1e30, clip=0, warmup=0, steps=50))
+
+
+def test_a_changed_corpus_is_noticed(mill, tmp_path):
+    home = tmp_path / "home"
+    folder = write_corpus(home)
+    config = configure(home, tmp_path / "run")
+    (folder / "manifest.json").write_text((folder / "manifest.json").read_text() + " ")
+    with pytest.raises(UserError, match="changed since"):
+        run(config)
+
+
+def test_resuming_under_other_settings_or_from_a_corrupt_checkpoint_is_refused(mill, tmp_path):
+    folder = tmp_path / "run"
+    config = configure(mill, folder, steps=4)
+    run(config)
+    with pytest.raises(UserError, match="settings.learning_rate"):
+        run(configure(mill, folder, steps=4, learning_rate=1e-4))
+    with pytest.raises(UserError, match="model.hidden"):
+        run(configure(mill, folder, {"hidden": 48}, steps=4))
+    run(configure(mill, folder, steps=4, evaluate_every=1))                # learns the same: allowed
+    last = checkpoint.latest(folder / "checkpoints")
+    for name in ("state/optimizer.pt", checkpoint.WEIGHTS):
+        good = (last / name).read_bytes()
+        (last / name).write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+        with pytest.raises(UserError, match="corrupt; remove"):
+            run(config)
+        (last / name).write_bytes(good)
+    (last / checkpoint.WEIGHTS).unlink()
+    with pytest.raises(UserError, match="missing, so the checkpoint is corrupt"):
+        run(config)
+
+
+def test_only_whole_checkpoints_count(tmp_path):
+    assert checkpoint.latest(tmp_path) is None
+    for step in (2, 10):
+        temporary = checkpoint.begin(tmp_path, step)
+        (temporary / checkpoint.WEIGHTS).write_bytes(b"weights")
+        checkpoint.commit(temporary, {"step": step})
+    left = checkpoint.begin(tmp_path, 11)
+    (left / checkpoint.WEIGHTS).write_bytes(b"half")
+    assert checkpoint.read(checkpoint.latest(tmp_path))["step"] == 10
+    assert not list(checkpoint.begin(tmp_path, 11).rglob("*.safetensors"))             # a crash leaves no files behind
+    checkpoint.prune(tmp_path, 1)
+    assert [path.name for path in checkpoint.all_whole(tmp_path)] == ["step-00000010"]
+
+
+def test_what_deepspeed_stored_is_not_unpickled_freely(tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return Path.touch, (tmp_path / "trap",)
+
+    torch.save({"x": Trap()}, tmp_path / "optimizer.pt")
+    replica = engine.Torch.__new__(engine.Torch)
+    replica.module, replica.device = torch.nn.Linear(1, 1), "cpu"
+    replica.optimizer = torch.optim.AdamW(replica.module.parameters())
+    with pytest.raises(Exception, match="[Ww]eights.only"):
+        replica.load(tmp_path, replica.module.state_dict())
+    assert not (tmp_path / "trap").exists()
+
+
+def test_deepspeed_without_a_compiler_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "deepspeed", type(sys)("deepspeed"))
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(UserError, match="g\\+\\+ and ninja.*or leave it false"):
+        engine.import_deepspeed(compile_ops=True)
+
+
+def test_learning_rates():
+    cosine = Optimisation(steps=100, warmup=0.1, learning_rate=1.0, final_lr=0.1)
+    rates = [learning_rate(step, cosine) for step in range(1, 101)]
+    assert rates[0] == 0.1 and rates[9] == 1.0 and rates[-1] == pytest.approx(0.1)
+    assert rates[54] == pytest.approx(0.55) and np.all(np.diff(rates[9:]) < 0)
+    wsd = cosine.model_copy(update={"schedule": "wsd", "decay": 0.2})
+    rates = [learning_rate(step, wsd) for step in range(1, 101)]
+    assert set(rates[9:80]) == {1.0} and rates[-1] == pytest.approx(0.1) and np.all(np.diff(rates[79:]) < 0)
+    assert learning_rate(100, cosine.model_copy(update={"schedule": "constant"})) == 1.0
+
+
+def test_only_matrices_decay():
+    model = Transformer(model_config("gpt2-tiny", vocab_size=64))
+    decayed, rest = param_groups(model, 0.1)
+    assert all(p.dim() == 2 for p in decayed["params"]) and all(p.dim() == 1 for p in rest["params"])
+    assert rest["weight_decay"] == 0 and sum(len(g["params"]) for g in (decayed, rest)) == len(list(model.parameters()))
