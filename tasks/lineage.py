@@ -191,8 +191,10 @@ def _of_manifest(root: Root, folder: str, manifest: dict) -> Tables:
     tokenizer = manifest.get("tokenizer") or {}
     shards, parts = manifest.get("shards", []), manifest.get("parts", [])
 
+    here = root.url("work").removesuffix("work")        # a manifest of a large corpus names many thousand files
+
     def file(kind: str, number: int, path: str) -> dict:
-        return which | {"kind": kind, "number": number, "path": root.url(path)}
+        return which | {"kind": kind, "number": number, "path": root.url(path) if ".." in path else here + path}
 
     funnel = manifest.get("funnel", [])
     return {
@@ -250,8 +252,14 @@ def build(path: str, root: Root, tables: Tables) -> None:
 
 def as_table(rows: list[dict], schema: pa.Schema) -> pa.Table:
     """Rows as a table of `schema`: other keys are left out; what is absent or does not fit is null."""
-    return pa.table({field.name: pa.array([_fit(row.get(field.name), field.type) for row in rows], field.type)
-                     for field in schema}, schema=schema)
+    return pa.table([_column([row.get(field.name) for row in rows], field.type) for field in schema], schema=schema)
+
+
+def _column(values: list, kind: pa.DataType) -> pa.Array:
+    try:
+        return pa.array(values, kind)           # fast, and enough for what our own flows record
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):
+        return pa.array([_fit(value, kind) for value in values], kind)
 
 
 def _fit(value, kind: pa.DataType):

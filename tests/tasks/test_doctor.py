@@ -121,9 +121,9 @@ def test_left_over_files_and_held_locks_are_told(tmp_path):
     state, said, remedy = doctor.orphans(root)
     assert state == "warn" and "1 temporary files" in said and "1.0 MiB" in said and str(tmp_path) in remedy
     assert doctor.locks(root)[1] == "none held"
-    with root.lock("corpora/web/build.lock", "web"):
+    with root.lock("corpora/web/lock", "web"):
         if os.path.exists("/proc/locks"):
-            assert "corpora/web/build.lock (process" in doctor.locks(root)[1]
+            assert "corpora/web/lock (process" in doctor.locks(root)[1]
     assert doctor.locks(root)[1] == "none held"
 
 
