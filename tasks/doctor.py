@@ -261,7 +261,8 @@ def lineage(root: Root) -> Finding:
 
 def locks(root: Root) -> Finding:
     """Locks on a local disk end with their process, so they are only reported; on an object store they may stay."""
-    paths = [path for folder in ("corpora", "ledger") for path in root.list(folder) if path.endswith(("/lock", ".lock"))]
+    paths = [path for folder in ("corpora", "ledger") for path in root.list(folder)
+             if path.endswith(("/lock", ".lock"))]
     if root.local is None:
         if paths:
             return ("warn", f"locked: {', '.join(paths)}", "if no build is running, remove these files")
