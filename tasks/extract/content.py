@@ -188,6 +188,8 @@ def _plain(tree: HTMLTree, search: bool, comments: bool) -> str:
     return extract_plain_text(tree, main_content=search, preserve_formatting=True, alt_texts=False, comments=comments)
 
 
+# Whatever the two below could match: most texts have nothing of it, and one look is enough.
+_ODD = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u200b\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\uffff\ud800-\udfff]")
 _NEWLINE = re.compile("\r\n?|[\v\f\x1c-\x1e\x85\u2028\u2029]")
 # Controls, soft hyphens, zero-width spaces, bidirectional embeddings and isolates, byte order marks, non-characters
 # and lone surrogates. The joiners U+200C and U+200D stay: Persian, Indic scripts and emoji need them.
@@ -198,9 +200,12 @@ _BLANK = re.compile(r"\n{3,}")
 
 def clean(text: str) -> str:
     """`text` in NFC, lines ended by a line feed, without control and invisible characters, trimmed."""
-    text = _JUNK.sub("", _NEWLINE.sub("\n", text))
+    if _ODD.search(text):
+        text = _JUNK.sub("", _NEWLINE.sub("\n", text))
     if not text.isascii() and not unicodedata.is_normalized("NFC", text):
         text = unicodedata.normalize("NFC", text)
     if " \n" in text or "\xa0\n" in text or "\t\n" in text:
         text = "\n".join(map(str.rstrip, text.split("\n")))
-    return _BLANK.sub("\n\n", text).strip()
+    if "\n\n\n" in text:
+        text = _BLANK.sub("\n\n", text)
+    return text.strip()

@@ -28,9 +28,9 @@ def http(body: bytes, *, status: str = "200 OK", content_type: str = "text/html;
 
 def page(n: int = 0, extra: str = "") -> bytes:
     """An honest page with a title and two paragraphs."""
-    return (f"<html><head><title>Page {n}</title></head><body><article><h1>Mills of county {n}</h1><p>The mill by "
-            f"the river number {n} has ground grist for farmers since long before the railway came to the valley.</p><p>In a "
-            f"dry summer its wheel stood still, and the miller told stories instead of grinding.</p>{extra}"
+    return (f"<html><head><title>Page {n}</title></head><body><article><h1>Mills of county {n}</h1><p>The mill "
+            f"by the river number {n} has ground grist for farmers since long before the railway came to the valley."
+            f"</p><p>In a dry summer its wheel stood still, and the miller told stories instead of grinding.</p>{extra}"
             f"</article></body></html>").encode()
 
 
