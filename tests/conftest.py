@@ -1,0 +1,64 @@
+"""What all tests share: no network, none of the developer's settings, a fresh data root, one Prefect server."""
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+# Before anything imports Prefect or PyTorch, which read these once.
+for name in [n for n in os.environ if n.startswith(("PREFECT_", "GRISTMILL_")) and n != "GRISTMILL_SHARED"]:
+    del os.environ[name]
+os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="gristmill-tests-")
+os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
+os.environ["DO_NOT_TRACK"] = "1"
+if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores, each with one thread
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+LOCAL = ("127.", "::1", "localhost", "0.0.0.0")
+
+
+def _no_network(event: str, arguments: tuple) -> None:
+    """Names and addresses beyond this machine look like those of a machine without a network."""
+    if event == "socket.connect" and isinstance(arguments[1], tuple) and arguments[1]:
+        host = arguments[1][0]
+    elif event == "socket.getaddrinfo":
+        host = arguments[0]
+    else:
+        return
+    host = host.decode() if isinstance(host, bytes) else host
+    if host and not str(host).startswith(LOCAL):
+        raise OSError(101, f"tests have no network: {event} to {host}")
+
+
+sys.addaudithook(_no_network)
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch) -> Path:
+    """A data root of the test's own, which GRISTMILL_HOME names."""
+    path = tmp_path / "home"
+    path.mkdir()
+    monkeypatch.setenv("GRISTMILL_HOME", str(path))
+    return path
+
+
+@pytest.fixture(scope="session")
+def prefect_home(tmp_path_factory, request) -> Path:
+    """The data root whose server all tests, and all processes of a run, share."""
+    base = tmp_path_factory.getbasetemp()
+    if hasattr(request.config, "workerinput"):  # xdist: the folder above is the run's
+        base = base.parent
+    path = base / "prefect-home"
+    path.mkdir(exist_ok=True)
+    return path
+
+
+@pytest.fixture(scope="session")
+def prefect_server(prefect_home) -> str:
+    """A Prefect server's API URL. It takes ten seconds to start: for the few tests that need one."""
+    from flows import embedded
+
+    with embedded.server(str(prefect_home)) as api_url:
+        yield api_url
