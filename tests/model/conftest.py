@@ -1,7 +1,10 @@
 from pathlib import Path
 
 import pytest
+import torch
 from published_corpus import write_corpus
+
+torch.set_num_threads(1)        # tiny tensors: threads cost more than they give
 
 
 @pytest.fixture(scope="session")

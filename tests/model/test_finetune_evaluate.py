@@ -1,0 +1,148 @@
+import gzip
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from published_corpus import EOT, SPECIAL, write_corpus, write_tokenizer
+
+from model.config import ModelConfig, model_config
+from model.corpus import corpus_folder, open_corpus
+from model.evaluate import check_choices, continuation_scores, held_out_rows, multiple_choice
+from model.finetune import conversation, instructions, read_rows
+from model.generate import load_run, stream_text
+from model.settings import Evaluate, Finetune
+from model.tokenizer import load_tokenizer
+from model.transformer import Transformer
+from tasks.errors import UserError
+
+SHAPE = {"vocab_size": 320, "context": 64, "n_layers": 1, "n_heads": 2, "n_kv_heads": 1, "width": 16, "hidden": 32}
+ROWS = [{"instruction": "say " + word, "input": "", "output": word} for word in ("mill", "river", "grain", "wheel")]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tokenizer")
+    write_tokenizer(folder)
+    return load_tokenizer(str(folder))
+
+
+class Uniform(torch.nn.Module):
+    """Gives each of `n` tokens the same probability."""
+
+    def __init__(self, n: int):
+        super().__init__()
+        self.n, self.config = n, model_config("tiny", **SHAPE)
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, tokens, positions=None, segments=None):
+        logits = torch.full((*tokens.shape, 320), -1e9)
+        logits[..., :self.n] = 0
+        return logits
+
+
+def test_bits_per_byte_of_uniform_bytes_is_eight(mill):
+    corpus = open_corpus(corpus_folder(str(mill), "mill"))
+    rows = held_out_rows(Uniform(256), corpus, {"held_out": 0.2}, Evaluate())
+    assert {row["domain"] for row in rows} >= {"all", "source=web", "source=books", "language=en"}
+    for row in rows:
+        assert row["value"] == pytest.approx({"bits_per_byte": 8.0, "perplexity": 256.0}[row["metric"]], rel=1e-6)
+    whole, parts = rows[0], [row for row in rows if row["domain"].startswith("source=") and row["metric"] == "perplexity"]
+    assert sum(row["documents"] for row in parts) == whole["documents"]
+
+
+def test_a_continuation_is_scored_by_its_own_tokens(tokenizer):
+    torch.manual_seed(0)
+    model = Transformer(ModelConfig(**SHAPE)).initialise(0).eval()
+    scores = continuation_scores(model, tokenizer, [("ab", " cd"), ("a" * 100, " xyz"), ("", "q")], 2)
+    assert np.isfinite(scores).all() and (scores < 0).all()
+    ids = torch.tensor([[EOT, *tokenizer.encode("ab cd")]])
+    with torch.no_grad():
+        logs = model(ids[:, :-1]).log_softmax(-1)[0]
+    assert scores[0] == pytest.approx(float(sum(logs[i, ids[0, i + 1]] for i in range(2, 5))), abs=1e-4)
+    assert continuation_scores(Uniform(256), tokenizer, [("x", " yz")], 1)[0] == pytest.approx(-3 * math.log(256))
+
+
+def test_multiple_choice_is_right_for_a_model_that_knows(tokenizer):
+    """Uniform over bytes: the shortest choice is the likeliest in all, and every choice the same by byte."""
+    rows = [{"query": "q", "choices": ["long answer", "no"], "gold": 1}, {"query": "q", "choices": ["a", "bcd"], "gold": 1}]
+    scores = {metric: value for metric, value, _ in multiple_choice(Uniform(256), tokenizer, rows, 0, Evaluate())}
+    assert scores["accuracy"] == 0.5
+    shown = list(multiple_choice(Uniform(256), tokenizer, rows, 1, Evaluate()))
+    assert [count for _, _, count in shown] == [2, 2]
+
+
+@pytest.mark.parametrize("row", [{"query": "q", "choices": ["a"], "gold": 0}, {"query": "q", "choices": ["a", "b"], "gold": 2},
+                                 {"query": "q", "choices": "ab", "gold": 0}])
+def test_questions_that_cannot_be_scored_are_named(row):
+    with pytest.raises(UserError, match="bench.jsonl, row 1"):
+        check_choices("bench.jsonl", [row])
+
+
+def test_only_the_answer_counts_in_the_loss(tokenizer):
+    tokens, counted = conversation({"instruction": "ask", "input": "this", "output": "yes"}, tokenizer)
+    assert tokenizer.encoding.decode(tokens.tolist()) == "<|user|>ask\n\nthis<|end|><|assistant|>yes<|end|>"
+    assert tokenizer.encoding.decode(tokens[counted].tolist()) == "yes<|end|>"
+    plain, _ = conversation({"instruction": "<|end|>", "output": ""}, tokenizer)
+    assert plain.tolist().count(SPECIAL["<|end|>"]) == 2                    # a special token's spelling is only text
+
+
+def test_rows_become_packed_samples(tmp_path):
+    write_tokenizer(tmp_path / "tokenizer")
+    path = tmp_path / "rows.jsonl.gz"
+    path.write_bytes(gzip.compress("\n".join(json.dumps(row) for row in [*ROWS, {**ROWS[0], "output": "x" * 99}]).encode()))
+    config = {"rows": str(path), "tokenizer": str(tmp_path / "tokenizer")}
+    material = instructions(config, Finetune(held_out=0), model_config("tiny", **SHAPE), 64)
+    assert material.about["rows"]["rows"] == 4 and material.about["rows"]["too_long"] == 1
+    batch = material.samples.batch(range(material.samples.rows))
+    assert (batch.targets != -100).sum() == material.samples.n_targets(range(material.samples.rows)) == 4 + 5 + 5 + 5 + 4
+    with pytest.raises(UserError, match="every row is longer"):
+        instructions(config, Finetune(), model_config("tiny", **SHAPE), 4)
+    with pytest.raises(UserError, match="tokenizer that the model was pretrained with"):
+        instructions(config, Finetune(), model_config("tiny", **SHAPE | {"vocab_size": 200}), 64)
+
+
+@pytest.mark.parametrize(("content", "says"), [
+    (b"", "holds no rows"), (b'{"instruction": "a"}\n', "line 1: the row lacks 'output'"), (b"[1]\n", "lacks"),
+    (b'{"instruction": "a", "output": "b"}\n{oops', "line 2: not JSON"), (gzip.compress(b"x" * 99)[:-9], "not a whole gzip")])
+def test_rows_that_do_not_read_are_named(tmp_path, content, says):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=says):
+        read_rows(str(path), ("instruction", "output"))
+    with pytest.raises(UserError, match="no such file"):
+        read_rows(str(tmp_path / "none.jsonl"), ("instruction", "output"))
+
+
+def test_text_comes_in_pieces_that_are_whole_characters(tokenizer):
+    model = Transformer(ModelConfig(**SHAPE)).initialise(0).eval()
+    pieces = list(stream_text(model, tokenizer, "the mill", 60, temperature=1.5, seed=2))
+    again = "".join(stream_text(model, tokenizer, "the mill", 60, temperature=1.5, seed=2))
+    assert "".join(pieces) == again and len(pieces) > 1
+    assert all(name not in again for name in SPECIAL)
+    assert isinstance("".join(stream_text(model, tokenizer, "say mill", 5, chat=True)), str)
+
+
+def test_tokenizers_are_told_apart_and_broken_ones_named(tokenizer, tmp_path):
+    assert tokenizer.decode([EOT, *tokenizer.encode("a ä <|end|>")]) == "a ä <|end|>"
+    with pytest.raises(UserError, match="no special token <.sep.>"):
+        tokenizer.token("<|sep|>")
+    with pytest.raises(UserError, match="no such file"):
+        load_tokenizer(str(tmp_path))
+    write_tokenizer(tmp_path)
+    assert load_tokenizer(str(tmp_path)).digest == tokenizer.digest
+    (tmp_path / "ranks.tiktoken").write_text("!!")
+    with pytest.raises(UserError, match="not a tokenizer"):
+        load_tokenizer(str(tmp_path))
+
+
+def test_a_run_without_a_checkpoint_is_said(tmp_path):
+    with pytest.raises(UserError, match="no checkpoint there"):
+        load_run(tmp_path)
+
+
+def test_a_corpus_without_held_out_documents_is_said(tmp_path):
+    corpus = open_corpus(str(write_corpus(tmp_path, documents=6)))
+    with pytest.raises(UserError, match="no held-out documents"):
+        held_out_rows(Uniform(256), corpus, {"held_out": 0.0}, Evaluate())
