@@ -9,14 +9,37 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
+from typer.core import TyperGroup
 
 from tasks.errors import UserError
 from tasks.storage import Root, home_uri
 
+
+class Commands(TyperGroup):
+    """Turns what a user can mend into one line and status 2, and an interrupt into status 130."""
+
+    def invoke(self, ctx):
+        from tasks.pool import ShardError
+
+        try:
+            return super().invoke(ctx)
+        except (UserError, ShardError) as error:
+            if "--json" in sys.argv:
+                print(json.dumps({"error": str(error)}))
+            print(f"gristmill: {error}", file=sys.stderr)
+            raise typer.Exit(2 if isinstance(error, UserError) else 1) from None
+        except KeyboardInterrupt:
+            print("gristmill: interrupted; run the same again and it goes on where it stopped", file=sys.stderr)
+            raise typer.Exit(130) from None
+        except BrokenPipeError:  # the reader of a pipe has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(0) from None
+
+
 app = typer.Typer(
     name="gristmill",
+    cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Turn web crawls into versioned token corpora and train language models on them. Every page's fate is "
@@ -59,9 +82,12 @@ def build(
 
     gristmill build --input 'crawl/*.warc.gz' --name news --recipe fineweb --set filter.gopher_words.min=80
     """
-    from flows.settings import parse_overrides
+    from flows.settings import load_recipe, parse_overrides
+    from tasks.ingest import check_local
 
     settings = parse_overrides(overrides or [])
+    load_recipe(recipe, settings)  # a mistake is told before anything is started
+    check_local(inputs)
     summary = _run(
         "flows.build_corpus",
         "build_corpus",
@@ -289,25 +315,10 @@ def doctor(as_json: Json = False) -> None:
 
 
 def main() -> None:
-    """The entry point: turns what a user can mend into one line, and an interrupt into status 130."""
-    from tasks.pool import ShardError
-
-    try:
-        sys.exit(app(standalone_mode=False) or 0)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (UserError, ShardError) as error:
-        if "--json" in sys.argv:
-            print(json.dumps({"error": str(error)}))
-        print(f"gristmill: {error}", file=sys.stderr)
-        sys.exit(2 if isinstance(error, UserError) else 1)
-    except (KeyboardInterrupt, click.Abort):
-        print("gristmill: interrupted; run the same command again and it goes on where it stopped", file=sys.stderr)
-        sys.exit(130)
-    except BrokenPipeError:  # the reader of a pipe has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+    """The entry point."""
+    # What the flow says of itself goes to Prefect's server; the terminal shows progress, the outcome and mistakes.
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    app()
 
 
 if __name__ == "__main__":

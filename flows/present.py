@@ -72,15 +72,37 @@ def _plain(value: Any) -> Any:
 
 
 def print_tables(tables: Mapping[str, pa.Table | Sequence[Mapping[str, Any]]], as_json: bool) -> None:
-    """Prints named tables; as JSON one list, or an object of lists when there are several names."""
+    """Prints named tables; as JSON one list, or an object of lists when there are several names.
+
+    Columns without a value are left out; a table wider than the terminal becomes one block a row.
+    """
     plain = {name: rows_of(table) for name, table in tables.items()}
     if as_json:
         print(json.dumps(plain[""] if list(plain) == [""] else plain, ensure_ascii=False))
         return
-    console = Console()
     for name, rows in plain.items():
-        columns = tables[name].schema.names if isinstance(tables[name], pa.Table) else list(rows[0]) if rows else []
-        console.print(grid(columns, rows, name.replace("_", " ")))
+        columns = [c for c in (rows[0] if rows else []) if any(row[c] not in (None, "", []) for row in rows)]
+        _print(columns, rows, name.replace("_", " "))
+
+
+def _print(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], title: str = "") -> None:
+    console = Console()
+    width = sum(max([len(c), *(len(cell(row[c])) for row in rows)]) + 3 for c in columns)
+    if not console.is_terminal:
+        console = Console(width=max(80, width + 1))  # a pipe has no width
+    if not rows:
+        console.print(f"{title}: no rows" if title else "no rows")
+    elif width <= console.width:
+        console.print(grid(columns, rows, title))
+    else:
+        if title:
+            console.print(title, style="italic")
+        names = max(len(c) for c in columns)
+        for row in rows:
+            for c in columns:
+                if row[c] not in (None, "", []):
+                    console.print(f"{c:>{names}}  {cell(row[c])}", markup=False, highlight=False, soft_wrap=True)
+            console.print()
 
 
 def grid(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], title: str = "") -> Table:
@@ -117,7 +139,7 @@ def print_mapping(result: Mapping[str, Any], as_json: bool) -> None:
     for name, value in result.items():
         if isinstance(value, list) and value and isinstance(value[0], dict):
             rows = rows_of(value)
-            console.print(grid(list(rows[0]), rows, name.replace("_", " ")))
+            _print(list(rows[0]), rows, name.replace("_", " "))
         else:
             console.print(f"{name.replace('_', ' ')}: {cell(_plain(value))}", highlight=False, markup=False)
 
@@ -134,12 +156,12 @@ def print_build(summary: Mapping[str, Any], as_json: bool) -> None:
         f"{summary['tokens']:,} tokens in {len(summary['shards'])} shards",
         highlight=False,
     )
-    console.print(grid(["stage", "in", "kept", "dropped"], summary["funnel"], "funnel"))
+    _print(["stage", "in", "kept", "dropped"], summary["funnel"], "funnel")
     sources = [
         {k: row[k] for k in ("source", "language", "documents", "tokens", "epochs")} for row in summary["mixture"]
     ]
     if sources:
-        console.print(grid(list(sources[0]), sources, "mixture"))
+        _print(list(sources[0]), sources, "mixture")
     for failure in summary["failures"]:
         console.print(
             f"not read: {failure['uri']} ({failure['reason']}); run the same again to try it once more",

@@ -157,6 +157,15 @@ def plan(inputs: Sequence[str], settings: Ingest, root: Root) -> Plan:
     return Plan(splits, files, failures)
 
 
+def check_local(inputs: Sequence[str]) -> None:
+    """Raises UserError when a local input matches nothing; says nothing of remote ones."""
+    for text in inputs:
+        match = None if os.path.exists(text) else _NAMED.fullmatch(text)
+        path = match.group(2) if match else text
+        if not _is_remote(path) and not re.match(r"[a-z]+:", path):
+            _local(path)
+
+
 def compression(head: bytes) -> str:
     """The compression of a file that begins with `head` (4 bytes): gzip, zstd, lz4 or none."""
     if head[1:] == b"\x2a\x4d\x18" and head[:1] in b"PQRSTUVWXYZ[\\]^_":  # a zstd frame that may carry a dictionary
