@@ -225,6 +225,7 @@ def _train(
     try:
         _run(command(processes, n, module, folder / "config.json"), folder, _environment(root, processes, n),
                        processes.grace, watch.look)
+        watch.look()
         outcome = "ok"
     except (UserError, RuntimeError) as error:
         outcome, reason = ("cancelled" if isinstance(error, Stopped) else "failed"), type(error).__name__
@@ -233,6 +234,7 @@ def _train(
         outcome, reason = "cancelled", type(error).__name__
         raise
     finally:
+        watch.progress = None  # what it raises ended the wait: it must not keep the end out of the ledger
         watch.look()
         summary = json.loads((folder / "summary.json").read_text()) if (folder / "summary.json").exists() else {}
         ended = {"steps": watch.step, "tokens": watch.tokens, "loss_first": watch.first, "loss_last": watch.last}

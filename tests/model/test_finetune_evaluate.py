@@ -48,8 +48,8 @@ def test_bits_per_byte_of_uniform_bytes_is_eight(mill):
     assert {row["domain"] for row in rows} >= {"all", "source=web", "source=books", "language=en"}
     for row in rows:
         assert row["value"] == pytest.approx({"bits_per_byte": 8.0, "perplexity": 256.0}[row["metric"]], rel=1e-6)
-    whole, parts = rows[0], [row for row in rows if row["domain"].startswith("source=") and row["metric"] == "perplexity"]
-    assert sum(row["documents"] for row in parts) == whole["documents"]
+    parts = [row for row in rows if row["domain"].startswith("source=") and row["metric"] == "perplexity"]
+    assert sum(row["documents"] for row in parts) == rows[0]["documents"]
 
 
 def test_a_continuation_is_scored_by_its_own_tokens(tokenizer):
@@ -66,18 +66,17 @@ def test_a_continuation_is_scored_by_its_own_tokens(tokenizer):
 
 def test_multiple_choice_is_right_for_a_model_that_knows(tokenizer):
     """Uniform over bytes: the shortest choice is the likeliest in all, and every choice the same by byte."""
-    rows = [{"query": "q", "choices": ["long answer", "no"], "gold": 1}, {"query": "q", "choices": ["a", "bcd"], "gold": 1}]
+    rows = [{"query": "q", "choices": choices, "gold": 1} for choices in (["long answer", "no"], ["a", "bcd"])]
     scores = {metric: value for metric, value, _ in multiple_choice(Uniform(256), tokenizer, rows, 0, Evaluate())}
     assert scores["accuracy"] == 0.5
     shown = list(multiple_choice(Uniform(256), tokenizer, rows, 1, Evaluate()))
     assert [count for _, _, count in shown] == [2, 2]
 
 
-@pytest.mark.parametrize("row", [{"query": "q", "choices": ["a"], "gold": 0}, {"query": "q", "choices": ["a", "b"], "gold": 2},
-                                 {"query": "q", "choices": "ab", "gold": 0}])
-def test_questions_that_cannot_be_scored_are_named(row):
+@pytest.mark.parametrize(("choices", "gold"), [(["a"], 0), (["a", "b"], 2), ("ab", 0)])
+def test_questions_that_cannot_be_scored_are_named(choices, gold):
     with pytest.raises(UserError, match="bench.jsonl, row 1"):
-        check_choices("bench.jsonl", [row])
+        check_choices("bench.jsonl", [{"query": "q", "choices": choices, "gold": gold}])
 
 
 def test_only_the_answer_counts_in_the_loss(tokenizer):
@@ -91,12 +90,14 @@ def test_only_the_answer_counts_in_the_loss(tokenizer):
 def test_rows_become_packed_samples(tmp_path):
     write_tokenizer(tmp_path / "tokenizer")
     path = tmp_path / "rows.jsonl.gz"
-    path.write_bytes(gzip.compress("\n".join(json.dumps(row) for row in [*ROWS, {**ROWS[0], "output": "x" * 99}]).encode()))
+    rows = [*ROWS, {**ROWS[0], "output": "x" * 99}]
+    path.write_bytes(gzip.compress("\n".join(json.dumps(row) for row in rows).encode()))
     config = {"rows": str(path), "tokenizer": str(tmp_path / "tokenizer")}
     material = instructions(config, Finetune(held_out=0), model_config("tiny", **SHAPE), 64)
     assert material.about["rows"]["rows"] == 4 and material.about["rows"]["too_long"] == 1
     batch = material.samples.batch(range(material.samples.rows))
-    assert (batch.targets != -100).sum() == material.samples.n_targets(range(material.samples.rows)) == 4 + 5 + 5 + 5 + 4
+    assert (batch.targets != -100).sum() == 4 + 5 + 5 + 5 + 4
+    assert material.samples.n_targets(range(material.samples.rows)) == 23
     with pytest.raises(UserError, match="every row is longer"):
         instructions(config, Finetune(), model_config("tiny", **SHAPE), 4)
     with pytest.raises(UserError, match="tokenizer that the model was pretrained with"):
@@ -105,7 +106,8 @@ def test_rows_become_packed_samples(tmp_path):
 
 @pytest.mark.parametrize(("content", "says"), [
     (b"", "holds no rows"), (b'{"instruction": "a"}\n', "line 1: the row lacks 'output'"), (b"[1]\n", "lacks"),
-    (b'{"instruction": "a", "output": "b"}\n{oops', "line 2: not JSON"), (gzip.compress(b"x" * 99)[:-9], "not a whole gzip")])
+    (b'{"instruction": "a", "output": "b"}\n{oops', "line 2: not JSON"),
+    (gzip.compress(b"x" * 99)[:-9], "not a whole gzip")])
 def test_rows_that_do_not_read_are_named(tmp_path, content, says):
     path = tmp_path / "rows.jsonl"
     path.write_bytes(content)

@@ -16,8 +16,8 @@ from tasks.errors import UserError
 from tasks.storage import Root
 
 SMALL = {"context": 64, "n_layers": 1, "n_heads": 2, "n_kv_heads": 1, "width": 16, "hidden": 32}
-SETTINGS = Pretrain(steps=6, batch=4, micro_batch=2, engine="torch", checkpoint_every=2, evaluate_every=3, evaluate_rows=4,
-                    keep_checkpoints=0, model=SMALL)
+SETTINGS = Pretrain(steps=6, batch=4, micro_batch=2, engine="torch", checkpoint_every=2, evaluate_every=3,
+                    evaluate_rows=4, keep_checkpoints=0, model=SMALL)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,8 @@ def test_from_a_corpus_to_an_evaluated_finetuned_model(home, events, tmp_path):
     assert tuned["base"]["run"] == run and tuned["rows"]["rows"] <= 40 and tuned["held_out_loss"]
 
     questions = tmp_path / "choice.jsonl"
-    questions.write_text("\n".join(json.dumps({"query": f"q{n}", "choices": ["a", "bc"], "gold": n % 2}) for n in range(6)))
+    asked = [{"query": f"q{n}", "choices": ["a", "bc"], "gold": n % 2} for n in range(6)]
+    questions.write_text("\n".join(json.dumps(row) for row in asked))
     result = launch.evaluate(str(home), tuned["run"], Evaluate(benchmarks=[str(questions)], few_shot=[0, 2]))
     metrics = {(row["task"], row["domain"], row["metric"]) for row in result["results"]}
     assert {("held-out", "all", "bits_per_byte"), ("held-out", "source=web", "perplexity"),
@@ -80,7 +81,7 @@ def test_a_mistake_of_a_rank_reaches_the_user_and_the_ledger(home, events):
     assert events[-1][0] == "training" and events[-1][2]["outcome"] == "failed"
 
 
-def test_a_cancelled_wait_ends_every_rank_and_the_next_launch_goes_on(home, events):
+def test_a_cancelled_wait_ends_every_rank_and_is_recorded(home, events):
     class Cancelled(BaseException):
         pass
 
