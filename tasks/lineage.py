@@ -197,6 +197,7 @@ def _of_manifest(root: Root, folder: str, manifest: dict) -> Tables:
         return which | {"kind": kind, "number": number, "path": root.url(path) if ".." in path else here + path}
 
     funnel = manifest.get("funnel", [])
+    published = {"tokens": shards, "fates": manifest.get("fates", []), "plan": list(filter(None, [manifest.get("plan")]))}
     return {
         "corpora": [which | {key: manifest.get(key) for key in (
             "parent", "recipe", "settings_key", "settings", "dtype", "documents", "tokens", "bytes")} | {
@@ -212,8 +213,7 @@ def _of_manifest(root: Root, folder: str, manifest: dict) -> Tables:
         "mixtures": [which | entry for entry in manifest.get("mixture", [])],
         "files": [file(kind, number, entry[kind]) for number, entry in enumerate(parts)
                   for kind in ("documents", "signals", "spans") if entry.get(kind)]
-        + [file(kind, number, f"{folder}/{entry['path']}") for kind, entries in (
-            ("tokens", shards), ("fates", manifest.get("fates", [])), ("plan", [manifest["plan"]]))
+        + [file(kind, number, f"{folder}/{entry['path']}") for kind, entries in published.items()
            for number, entry in enumerate(entries)],
     }
 

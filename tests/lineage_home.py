@@ -174,6 +174,8 @@ def train(root: Root) -> None:
                                              "domain": "a.example", "value": 1.5})
     ledger.record(root, "training", "r1", {"state": "ended", "outcome": "ok", "tokens": 400, "loss_first": 9.0,
                                            "loss_last": 7.5, "energy_joules": 1000.0})
+    ledger.record(root, "training", "tuned", {"state": "started", "task": "finetune", "base": "c2", "corpus": "web",
+                                              "version": 2})
     segments = [(0, "a/1", 0, 0, 0), (1, "b/2", 0, 1, 0), (2, "a/3", 1, 0, 0), (3, "a/3", 1, 0, 100)]
     schema = pa.schema([("sample_id", pa.int64()), ("segment", pa.int32()), ("shard", pa.int32()), ("row", pa.int32()),
                         ("offset", pa.int32()), ("length", pa.int32()), ("doc_id", UUID)])

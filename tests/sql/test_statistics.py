@@ -183,7 +183,9 @@ def test_scrubbed(home):
 
 def test_trainings(home):
     assert rows(home, "trainings", "run task corpus version outcome steps tokens loss_first loss_last energy_wh "
-                                   "checkpoints") == [("r1", "pretrain", "web", 2, "ok", 2, 400, 9.0, 7.5, 0.28, 2)]
+                                   "checkpoints") == [
+        ("r1", "pretrain", "web", 2, "ok", 2, 400, 9.0, 7.5, 0.28, 2),
+        ("tuned", "finetune", "web", 2, None, None, None, None, None, None, None)]
 
 
 def test_why_a_url_was_dropped(home):

@@ -179,7 +179,7 @@ def test_a_rebuild_gives_the_tables_of_the_contract(tmp_path):
         ("other", 1, None, True, 1, 50), ("web", 1, None, False, 2, 200), ("web", 2, 1, True, 3, 400)]
     assert read(root, "SELECT flow, outcome, seconds >= 0 FROM runs") == [("build-corpus", "ok", True)]
     assert read(root, "SELECT step, loss FROM steps ORDER BY step") == [(1, 9.0), (2, 7.5)]     # the last word counts
-    assert read(root, "SELECT batch, outcome, loss_last FROM trainings") == [(2, "ok", 7.5)]
+    assert read(root, "SELECT batch, outcome, loss_last FROM trainings WHERE run = 'r1'") == [(2, "ok", 7.5)]
     assert read(root, "SELECT count(*) FROM documents") == [(4 + 7 + 1,)]
     columns = {name for name, in read(root, "SELECT column_name FROM information_schema.columns")}
     assert not columns & {"text", "minhash", "tokens_list"}
@@ -286,6 +286,14 @@ def test_a_broken_manifest_and_a_missing_table_do_not_end_a_rebuild(tmp_path):
     assert read(root, "SELECT subject, reason FROM failures") == [
         ("corpora/web/versions/000001/manifest.json", "manifest_unreadable")]
     assert read(root, "SELECT count(*) FROM signals") == [(7,)]
+
+
+def test_a_manifest_without_plan_parts_or_fates_is_a_version_too(tmp_path):
+    root = Root(str(tmp_path))
+    root.write_json("corpora/web/versions/000001/manifest.json", {"name": "web", "version": 1, "documents": 3})
+    ledger.rebuild(root)
+    assert read(root, "SELECT name, version, documents, is_current FROM corpora") == [("web", 1, 3, False)]
+    assert read(root, "SELECT count(*) FROM failures") == [(0,)]
 
 
 def test_a_run_that_starts_again_is_open_again(tmp_path):
