@@ -197,7 +197,8 @@ def _of_manifest(root: Root, folder: str, manifest: dict) -> Tables:
         return which | {"kind": kind, "number": number, "path": root.url(path) if ".." in path else here + path}
 
     funnel = manifest.get("funnel", [])
-    published = {"tokens": shards, "fates": manifest.get("fates", []), "plan": list(filter(None, [manifest.get("plan")]))}
+    published = {"tokens": shards, "fates": manifest.get("fates", []),
+                 "plan": [manifest["plan"]] if manifest.get("plan") else []}
     return {
         "corpora": [which | {key: manifest.get(key) for key in (
             "parent", "recipe", "settings_key", "settings", "dtype", "documents", "tokens", "bytes")} | {
