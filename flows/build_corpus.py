@@ -110,8 +110,8 @@ def make(
     for failure in found.failures:
         ledger.record(root, "failure", failure.uri, {"stage": "ingest", "reason": failure.reason}, run_id)
     workers = workers or os.cpu_count() or 1
-    with engine_runner(engine, workers) as runner:
-        build = Build(root, run_id, workers, recipe.limits.as_limits(), runner, as_tasks=bool(flow_run.id))
+    with engine_runner(engine) as (runner, groups):
+        build = Build(root, run_id, workers, recipe.limits.as_limits(), runner, groups, as_tasks=bool(flow_run.id))
 
         def each(stage, settings, units: Sequence[Unit]) -> list[Done]:
             return run_stage(stage, units, settings, build)

@@ -19,7 +19,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -188,6 +188,7 @@ class Build:
     workers: int = 2
     limits: Limits = Limits()
     runner: Any = None  # a Prefect task runner for Dask or Ray; None: this process
+    groups: int = 1  # of shards that a stage is cut into for such a runner
     as_tasks: bool = True  # False: groups run as plain calls, outside Prefect
     ran: dict[str, int] = field(default_factory=dict)  # units run by stage, the skipped ones left out
     spans: list[tuple[float, float]] = field(default_factory=list)  # when a stage's function ran, in any process
@@ -250,9 +251,9 @@ def run_stage(stage: Stage, units: Sequence[Unit], settings: BaseModel, build: B
                 else:
                     build.spans += run_group(stage, group, progress=count, **common)
         else:
-            groups = max(1, min(len(work), MAX_GROUPS, 4 * build.workers))
+            groups = max(1, min(len(work), MAX_GROUPS, build.groups))
             futures = [
-                build.runner.submit(stage.task, dict(stage=quote(stage), work=quote(work[i::groups]), **common))
+                build.runner.submit(stage.task, dict(stage=stage, work=work[i::groups], **common))
                 for i in range(groups)
             ]
             for number, future in enumerate(futures, 1):
@@ -451,36 +452,28 @@ def store(root: Root, kind: str, table: pa.Table) -> Artifact:
 
 
 @contextmanager
-def engine_runner(engine: Engine, workers: int):
-    """Where the tasks run: None for this process, or a started Dask or Ray task runner.
+def engine_runner(engine: Engine) -> Iterator[tuple[Any, int]]:
+    """Where the tasks run, and into how many groups to cut a stage: (None, 0) for this process, or a started Dask or
+    Ray task runner.
 
-    DASK_SCHEDULER_ADDRESS or RAY_ADDRESS names a cluster; without one a local one is started.
+    DASK_SCHEDULER_ADDRESS or RAY_ADDRESS names a cluster, which then gets GRISTMILL_GROUPS (32) groups of shards a
+    stage, some for each machine; without one, a local one is started, whose one worker has the pool of processes.
+    Raises UserError when the engine is not installed.
     """
     if engine == "local":
-        yield None
+        yield None, 0
         return
+    address = os.environ.get({"dask": "DASK_SCHEDULER_ADDRESS", "ray": "RAY_ADDRESS"}[engine])
     try:
         if engine == "dask":
-            from prefect_dask import DaskTaskRunner
+            from prefect_dask import DaskTaskRunner as Runner
 
-            address = os.environ.get("DASK_SCHEDULER_ADDRESS")
-            runner = (
-                DaskTaskRunner(address=address)
-                if address
-                else DaskTaskRunner(cluster_kwargs={"n_workers": 1, "threads_per_worker": 1, "dashboard_address": None})
-            )
-        elif engine == "ray":
-            from prefect_ray import RayTaskRunner
-
-            address = os.environ.get("RAY_ADDRESS")
-            runner = (
-                RayTaskRunner(address=address)
-                if address
-                else RayTaskRunner(init_kwargs={"num_cpus": 1, "include_dashboard": False})
-            )
+            alone = {"cluster_kwargs": {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": None}}
         else:
-            raise UserError(f"no engine {engine!r}; choose local, dask or ray")
+            from prefect_ray import RayTaskRunner as Runner
+
+            alone = {"init_kwargs": {"num_cpus": 1, "include_dashboard": False}}
     except ImportError:
         raise UserError(f"the engine {engine} is not installed; run: pip install 'gristmill[{engine}]'") from None
-    with runner:
-        yield runner
+    with Runner(address=address) if address else Runner(**alone) as runner:
+        yield runner, int(os.environ.get("GRISTMILL_GROUPS", "32")) if address else 1
