@@ -46,14 +46,14 @@ ZOMBIES = {
 
 
 def create_pool(api_url: str, pool: str = POOL) -> None:
-    """Makes the process work pool and the automation that ends dead runs; a pool that exists is left as it is."""
+    """Makes the process work pool and the automation that ends dead runs, where they are missing."""
     try:
         call(api_url, "/work_pools/", {"name": pool, "type": "process"})
     except urllib.error.HTTPError as error:
         if error.code != 409:  # 409: it exists
             raise
-        return
-    call(api_url, "/automations/", ZOMBIES)
+    if all(automation["name"] != ZOMBIES["name"] for automation in call(api_url, "/automations/filter", {})):
+        call(api_url, "/automations/", ZOMBIES)
 
 
 def deploy(api_url: str, env: Mapping[str, str], folder: Path, project: Path = PROJECT) -> int:
