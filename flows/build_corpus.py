@@ -85,8 +85,13 @@ def recorded(root: Root, name: str, flow: str, parameters: dict[str, Any]) -> It
         raise
     finally:
         ended = {"state": "ended", "outcome": outcome, "reason": reason, "seconds": round(time.monotonic() - began, 2)}
-        ledger.record(root, "run", flow, ended, run_id)
-        lineage.rebuild(root)
+        try:
+            ledger.record(root, "run", flow, ended, run_id)
+            lineage.rebuild(root)
+        except Exception:
+            if outcome == "ok":
+                raise
+            log.exception("the end of the run could not be recorded")  # what failed first is what counts
 
 
 def make(

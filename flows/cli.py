@@ -303,9 +303,13 @@ def stage(
 def doctor(as_json: Json = False) -> None:
     """Check versions, disk, server, GPU and settings; say what is wrong and how to mend it; exit with 1 on a failure."""
     from flows.present import print_tables
+    from flows.settings import load_recipe, recipes
     from tasks.doctor import diagnose
 
-    rows = diagnose(root())
+    def settings() -> str:
+        return f"{len([load_recipe(name) for name in recipes()])} recipes: {', '.join(recipes())}"
+
+    rows = diagnose(root(), settings)
     print_tables(
         {"": [{"check": c, "state": state, "found": found, "remedy": remedy} for c, state, found, remedy in rows]},
         as_json,

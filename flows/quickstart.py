@@ -82,11 +82,8 @@ def sample_crawl(home: Path) -> str:
     from tasks.sample_crawl import write_sample_crawl
 
     folder = home / "sample"
-    done = folder / "complete"
-    if done.exists():
+    if not write_sample_crawl(folder):
         return f"sample crawl: {folder} is there already, skipped"
-    write_sample_crawl(folder)
-    done.write_text("the crawl in this folder is complete\n")
     files = sorted(folder.glob("*.warc.gz"))
     return f"sample crawl: {folder}, {len(files)} files, {sum(f.stat().st_size for f in files) / 1e6:.1f} MB"
 
