@@ -118,13 +118,14 @@ class DeepSpeed:
                 script.unlink()
 
     def load(self, folder: Path, weights: dict[str, torch.Tensor]) -> None:
-        # DeepSpeed asks torch.load to unpickle anything; this forbids it but for the two plain types it stores
+        # DeepSpeed asks torch.load to unpickle anything; this forbids it but for the three plain types it stores
         from deepspeed.runtime.fp16.loss_scaler import LossScaler
         from deepspeed.runtime.zero.config import ZeroStageEnum
+        from deepspeed.utils.tensor_fragment import fragment_address
         before = os.environ.get("TORCH_FORCE_WEIGHTS_ONLY_LOAD")
         os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
         try:
-            with torch.serialization.safe_globals([LossScaler, ZeroStageEnum]):
+            with torch.serialization.safe_globals([LossScaler, ZeroStageEnum, fragment_address]):
                 path, _ = self.engine.load_checkpoint(str(folder), tag="deepspeed")
         finally:
             os.environ.pop("TORCH_FORCE_WEIGHTS_ONLY_LOAD")
