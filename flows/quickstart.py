@@ -10,7 +10,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -95,15 +95,17 @@ def deployment_run(name: str, api_url: str, home: str, worker: psutil.Popen) -> 
     """
     # Python buffers what goes to a pipe, and this is what people watch
     command = [sys.executable, "-u", "-m", "prefect", "deployment", "run", name, "--watch"]
-    with subprocess.Popen(command, cwd=PROJECT, env=embedded.environment(home, api_url), stdin=subprocess.DEVNULL,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True) as process:
+    env = embedded.environment(home, api_url) | {"COLUMNS": "200"}  # an event a line
+    with subprocess.Popen(command, cwd=PROJECT, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, start_new_session=True) as process:  # fmt: skip
         os.set_blocking(process.stdout.fileno(), False)
         printed = b""
         try:
-            for piece in _output(process, lambda: worker.poll() is None):
-                printed += piece
-                sys.stdout.buffer.write(piece)
-                sys.stdout.buffer.flush()
+            for line in _lines(_output(process, lambda: worker.poll() is None)):
+                printed += line
+                if b"prefect.artifact.updated" not in line:  # progress bars of the UI, once a second
+                    sys.stdout.buffer.write(line)
+                    sys.stdout.buffer.flush()
         except BaseException:
             process.terminate()
             raise
@@ -130,6 +132,14 @@ def _output(process: subprocess.Popen, worth_waiting: Callable[[], bool]) -> Ite
         while piece := process.stdout.read(1 << 16):
             yield piece
         time.sleep(0 if ended else 0.1)
+
+
+def _lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    rest = b""
+    for piece in pieces:
+        *lines, rest = (rest + piece).split(b"\n")
+        yield from (line + b"\n" for line in lines)
+    yield rest
 
 
 def current(root: Root) -> str | None:
@@ -191,9 +201,9 @@ NEXT = """
 Next:
   make serve                                   server, schedules and worker until Ctrl-C; UI then at {ui}
   {home}.venv/bin/gristmill why {url}
-  {home}.venv/bin/gristmill sql "SELECT stage, rule, documents FROM funnel ORDER BY documents DESC LIMIT 10"
+  {home}.venv/bin/gristmill sql "SELECT stage, rule, dropped FROM funnel_rules ORDER BY dropped DESC LIMIT 10"
   {home}.venv/bin/gristmill sql tokens_by_source
-  {home}.venv/bin/gristmill sql top_domains
+  {home}.venv/bin/gristmill sql domains
   {home}.venv/bin/gristmill generate {run} --prompt "import os"
   {home}.venv/bin/gristmill build --input 'crawl/*.warc.gz' --name mine
 """

@@ -173,6 +173,14 @@ def test_deployments_are_those_that_are_documented():
         assert deployment["description"]
 
 
+def test_the_sample_is_held_against_the_benchmark_that_is_planted_in_it():
+    from tasks.sample_crawl import BENCHMARK
+
+    (sample,) = [d for d in DEPLOYMENTS if d["name"] == "sample" and "build_corpus" in d["entrypoint"]]
+    (named,) = sample["parameters"]["settings"]["decontaminate"]["benchmarks"]
+    assert (PROJECT / named).samefile(BENCHMARK)
+
+
 def test_only_the_nightly_refresh_has_a_schedule_and_no_trigger_is_on():
     scheduled = {d["name"]: d["schedules"] for d in DEPLOYMENTS if "schedules" in d}
     assert list(scheduled) == ["nightly"]
@@ -190,9 +198,9 @@ def test_deployments_fit_their_flows(deployment):
     path, function = deployment["entrypoint"].split(":")
     flow = getattr(importlib.import_module(path.removesuffix(".py").replace("/", ".")), function)
     assert flow.name == Path(path).stem.replace("_", "-")
-    flow.validate_parameters(
-        {name: p.default for name, p in __import__("inspect").signature(flow.fn).parameters.items()
-         if p.default is not p.empty} | deployment.get("parameters", {})
-    )
+    given = deployment.get("parameters", {})
+    assert set(given) <= set(flow.parameters.properties)
+    if given:
+        flow.validate_parameters(given)
     for trigger in deployment.get("triggers", []):
         assert set(trigger["parameters"]) <= set(flow.parameters.properties)

@@ -15,6 +15,7 @@ import pytest
 
 from flows import embedded, quickstart
 from flows.deployments import call, create_pool, deploy, healthy
+from tasks import sample_crawl
 from tasks.errors import UserError
 
 FLOWS = """
@@ -241,7 +242,7 @@ def test_publishing_starts_a_training_once_the_automation_is_on(prefect_server, 
     assert embedded.register(prefect_server, home) >= 9
     pretrain = call(prefect_server, "/deployments/name/pretrain/pretrain")["id"]
     sample = call(prefect_server, "/deployments/name/build-corpus/sample")
-    assert sample["parameters"]["inputs"][0].endswith("/sample/*.warc.gz") and "$" not in str(sample["parameters"])
+    assert sample["parameters"]["inputs"] == sample_crawl.inputs(f"{home}/sample")
 
     (automation,) = [
         a for a in call(prefect_server, "/automations/filter", {}) if a["name"] == "pretrain-on-publication"
