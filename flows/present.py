@@ -27,7 +27,7 @@ def progress() -> Iterator[None]:
         def line(name: str, done: int, of: int) -> None:
             if done == of or time.monotonic() - said.get(name, 0.0) > PLAIN_EVERY:
                 said[name] = time.monotonic()
-                print(f"{name}: {done} of {of} shards", file=sys.stderr, flush=True)
+                print(f"{name}: {done} of {of}", file=sys.stderr, flush=True)
 
         token = stage.progress.set(line)
         try:

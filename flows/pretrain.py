@@ -5,6 +5,7 @@ checkpoint and shows how far they are.
 """
 
 import logging
+import time
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -20,6 +21,7 @@ from tasks.errors import UserError
 from tasks.storage import Root, home_uri
 
 log = logging.getLogger("gristmill.flow")
+EVERY = 10.0  # seconds between updates of the artifact: each is an event that `--watch` prints
 Run = Annotated[str | None, Field(description="a name for the run; the same name goes on from its last checkpoint")]
 
 
@@ -54,12 +56,14 @@ def _train(home: str, corpus: str, version: int | None, run: str | None, setting
 def progress(name: str, steps: int) -> Callable[[dict[str, Any]], None]:
     """What shows a run's newest step: a progress artifact in the UI, a bar on a terminal."""
     artifact = create_progress_artifact(0.0, description=name) if steps else None
-    bar = stage.progress.get()
+    bar, shown = stage.progress.get(), [0.0]
 
     def show(line: dict[str, Any]) -> None:
         log.info("%s: step %d, loss %.4f, %.0f tokens/s", name, line["step"], line["loss"], line["tokens_per_second"])
         if steps:
             bar(name, line["step"], steps)
+        if steps and (time.monotonic() - shown[0] > EVERY or line["step"] == steps):
+            shown[0] = time.monotonic()
             update_progress_artifact(artifact, 100 * line["step"] / steps, description=(
                 f"{name}: step {line['step']} of {steps}, loss {line['loss']:.4f}, "
                 f"{line['tokens_per_second']:,.0f} tokens/s"))
