@@ -301,7 +301,7 @@ def stage(
 
 @app.command()
 def doctor(as_json: Json = False) -> None:
-    """Check versions, disk, server, GPU and settings; say what is wrong and how to mend it; exit with 1 on a failure."""
+    """Check versions, disk, server, GPU and settings; say what is wrong and how to mend it (exit 1 on a failure)."""
     from flows.present import print_tables
     from flows.settings import load_recipe, recipes
     from tasks.doctor import diagnose
