@@ -32,7 +32,9 @@ def page(body: str, title: str = "A page") -> bytes:
     return f"<html><head><title>{title}</title></head><body><main>{body}</main></body></html>".encode()
 
 
-def record(url: str, body: bytes, status: str = "200 OK", media: str = "text/html; charset=utf-8", second: int = 0) -> bytes:
+def record(
+    url: str, body: bytes, status: str = "200 OK", media: str = "text/html; charset=utf-8", second: int = 0
+) -> bytes:
     http = f"HTTP/1.1 {status}\r\nContent-Type: {media}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
     head = (
         f"WARC/1.1\r\nWARC-Type: response\r\nWARC-Target-URI: {url}\r\nWARC-Date: 2024-05-01T00:00:{second % 60:02d}Z\r\n"

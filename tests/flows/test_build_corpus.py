@@ -42,8 +42,15 @@ def built(tmp_path_factory, files):
 
 
 def build(home, files, settings=crawl.SETTINGS, workers=2, name="test"):
-    return build_corpus.fn(name=name, recipe="gopher", inputs=[str(f) for f in files], settings=settings, workers=workers,
-                           engine="local", home=str(home))
+    return build_corpus.fn(
+        name=name,
+        recipe="gopher",
+        inputs=[str(f) for f in files],
+        settings=settings,
+        workers=workers,
+        engine="local",
+        home=str(home),
+    )
 
 
 def bytes_of(root: Root, version: int = 1, name: str = "test") -> dict[str, str]:
@@ -54,7 +61,9 @@ def bytes_of(root: Root, version: int = 1, name: str = "test") -> dict[str, str]
 
 def fates(root: Root, version: int = 1) -> pa.Table:
     manifest = read_manifest(root, "test", version)
-    return pa.concat_tables(root.read_table(f"{version_folder('test', version)}/{f['path']}") for f in manifest["fates"])
+    return pa.concat_tables(
+        root.read_table(f"{version_folder('test', version)}/{f['path']}") for f in manifest["fates"]
+    )
 
 
 def test_every_record_has_one_fate(built):
@@ -63,8 +72,14 @@ def test_every_record_has_one_fate(built):
     assert len(table) == 3 * 30  # the damaged member is a fate too
     assert len(pc.unique(id_bytes(table["doc_id"]))) == len(table)
     rules = {(r["stage"], r["rule"]) for r in table.to_pylist() if r["outcome"] == "dropped"}
-    assert {("extract", "http_status"), ("extract", "media_type"), ("extract", "unreadable"), ("dedup", "exact"),
-            ("dedup", "near"), ("filter", "gopher_words")} <= rules
+    assert {
+        ("extract", "http_status"),
+        ("extract", "media_type"),
+        ("extract", "unreadable"),
+        ("dedup", "exact"),
+        ("dedup", "near"),
+        ("filter", "gopher_words"),
+    } <= rules
     kept = sum(r["outcome"] == "kept" for r in table.to_pylist())
     assert kept == summary["documents"] == summary["funnel"][-1]["kept"] > 20
 
@@ -92,8 +107,11 @@ def test_personal_data_is_gone_from_the_tokens_and_everything_else(built):
     root, _ = built
     folder = version_folder("test", 1)
     encoding = load(root.url(f"{folder}/tokenizer"))
-    texts = [encoding.decode(t) for s in read_manifest(root, "test")["shards"]
-             for t in root.read_table(f"{folder}/{s['path']}")["tokens"].to_pylist()]
+    texts = [
+        encoding.decode(t)
+        for s in read_manifest(root, "test")["shards"]
+        for t in root.read_table(f"{folder}/{s['path']}")["tokens"].to_pylist()
+    ]
     assert not any(crawl.EMAIL in text for text in texts)
     assert any("<EMAIL>" in text for text in texts)
     for path in root.list(""):
@@ -128,14 +146,21 @@ def test_a_changed_threshold_runs_the_filter_and_what_follows_and_nothing_before
 
 
 def test_a_refresh_keeps_what_a_build_of_everything_keeps(built, files, tmp_path):
-    fixed = {**crawl.SETTINGS, "tokenize": {**crawl.SETTINGS["tokenize"],
-                                            "tokenizer": f"{built[0].uri}/{version_folder('test', 1)}/tokenizer"}}
+    fixed = {
+        **crawl.SETTINGS,
+        "tokenize": {
+            **crawl.SETTINGS["tokenize"],
+            "tokenizer": f"{built[0].uri}/{version_folder('test', 1)}/tokenizer",
+        },
+    }
     folder = tmp_path / "inputs"
     folder.mkdir()
     first = [Path(os.link(f, folder / f"a{i}.warc.gz") or folder / f"a{i}.warc.gz") for i, f in enumerate(files)]
     inputs = f"web={folder}/*.warc.gz"
     step = tmp_path / "step"
-    build_corpus.fn(name="test", recipe="gopher", inputs=[inputs], settings=fixed, workers=2, engine="local", home=str(step))
+    build_corpus.fn(
+        name="test", recipe="gopher", inputs=[inputs], settings=fixed, workers=2, engine="local", home=str(step)
+    )
     later = crawl.write_crawl(tmp_path / "later", files=1, seed=2)[0]
     copies = tmp_path / "later" / "copies.warc.gz"  # of pages that the corpus has
     copies.write_bytes(files[0].read_bytes())
@@ -143,13 +168,16 @@ def test_a_refresh_keeps_what_a_build_of_everything_keeps(built, files, tmp_path
     os.link(copies, folder / "b1.warc.gz")
     refreshed = refresh_corpus.fn(name="test", inputs=[], workers=2, engine="local", home=str(step))
     assert refreshed["version"] == 2
-    units_of_new = sum(len(i["cuts"]) for i in read_manifest(Root(str(step)), "test")["inputs"][len(first):])
+    units_of_new = sum(len(i["cuts"]) for i in read_manifest(Root(str(step)), "test")["inputs"][len(first) :])
     assert refreshed["ran"]["extract"] == refreshed["ran"]["annotate"] == units_of_new
     whole = tmp_path / "whole"
-    build_corpus.fn(name="test", recipe="gopher", inputs=[inputs], settings=fixed, workers=2, engine="local", home=str(whole))
+    build_corpus.fn(
+        name="test", recipe="gopher", inputs=[inputs], settings=fixed, workers=2, engine="local", home=str(whole)
+    )
     a, b = bytes_of(Root(str(step)), 2), bytes_of(Root(str(whole)), 1)
     assert {k: v for k, v in a.items() if k.startswith(("/tokens", "/fates", "/plan"))} == {
-        k: v for k, v in b.items() if k.startswith(("/tokens", "/fates", "/plan"))}
+        k: v for k, v in b.items() if k.startswith(("/tokens", "/fates", "/plan"))
+    }
     nothing_new = refresh_corpus.fn(name="test", inputs=[], workers=2, engine="local", home=str(step))
     assert not nothing_new["published"] and nothing_new["version"] == 2
 
@@ -160,8 +188,15 @@ def test_a_refresh_goes_on_without_inputs_that_are_gone(files, tmp_path):
     for i, f in enumerate(files):
         os.link(f, folder / f"a{i}.warc.gz")
     home = tmp_path / "home"
-    first = build_corpus.fn(name="test", recipe="gopher", inputs=[f"web={folder}/*.warc.gz"], settings=crawl.SETTINGS,
-                            workers=2, engine="local", home=str(home))
+    first = build_corpus.fn(
+        name="test",
+        recipe="gopher",
+        inputs=[f"web={folder}/*.warc.gz"],
+        settings=crawl.SETTINGS,
+        workers=2,
+        engine="local",
+        home=str(home),
+    )
     (folder / "a0.warc.gz").unlink()
     again = refresh_corpus.fn(name="test", inputs=[], workers=2, engine="local", home=str(home))
     assert not again["published"] and again["documents"] == first["documents"]
@@ -184,12 +219,26 @@ def test_a_corpus_of_nothing_is_not_published(tmp_path):
 
 
 def run_in_process(home, files, workers=2, env=None, wait=True):
-    script = ("import json, sys; from flows.build_corpus import build_corpus; a = json.loads(sys.argv[1]); "
-              "build_corpus.fn(**a)")
-    arguments = {"name": "test", "recipe": "gopher", "inputs": [str(f) for f in files], "settings": crawl.SETTINGS,
-                 "workers": workers, "engine": "local", "home": str(home)}
-    process = subprocess.Popen([sys.executable, "-c", script, json.dumps(arguments)], env=os.environ | (env or {}),
-                               cwd=Path(__file__).parents[2], stderr=subprocess.PIPE, text=True)
+    script = (
+        "import json, sys; from flows.build_corpus import build_corpus; a = json.loads(sys.argv[1]); "
+        "build_corpus.fn(**a)"
+    )
+    arguments = {
+        "name": "test",
+        "recipe": "gopher",
+        "inputs": [str(f) for f in files],
+        "settings": crawl.SETTINGS,
+        "workers": workers,
+        "engine": "local",
+        "home": str(home),
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, json.dumps(arguments)],
+        env=os.environ | (env or {}),
+        cwd=Path(__file__).parents[2],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     if wait:
         error = process.communicate(timeout=300)[1]
         assert process.returncode == 0, error[-2000:]

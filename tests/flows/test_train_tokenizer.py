@@ -41,10 +41,14 @@ def page(number: int) -> str:
 def documents(numbers, start) -> pa.Table:
     n, texts = len(numbers), [page(i) for i in numbers]
     columns = {name: pa.nulls(n, DOCUMENTS.field(name).type) for name in DOCUMENTS.names}
-    columns |= {"doc_id": id_array([doc_id("made", start + i) for i in range(n)]),
-                "content_id": id_array([content_id(t) for t in texts]), "text": pa.array(texts),
-                "url": pa.array([f"http://mill.example/{start + i}" for i in range(n)]),
-                "source": pa.array(["ab"[i % 2] for i in numbers]), "domain": pa.array(["mill.example"] * n)}
+    columns |= {
+        "doc_id": id_array([doc_id("made", start + i) for i in range(n)]),
+        "content_id": id_array([content_id(t) for t in texts]),
+        "text": pa.array(texts),
+        "url": pa.array([f"http://mill.example/{start + i}" for i in range(n)]),
+        "source": pa.array(["ab"[i % 2] for i in numbers]),
+        "domain": pa.array(["mill.example"] * n),
+    }
     return pa.table(columns, schema=DOCUMENTS)
 
 
@@ -55,42 +59,82 @@ def make(build: Build) -> tuple[dict, list]:
     def each(stage, settings, units):
         return [d.table for d in run_stage(stage, units, settings, build)]
 
-    docs = [store(root, "made", documents(numbers, 100 * i)) for i, numbers in
-            enumerate([list(range(30)), [*range(25, 30), *range(40, 60)], list(range(60, 75))])]
+    docs = [
+        store(root, "made", documents(numbers, 100 * i))
+        for i, numbers in enumerate([list(range(30)), [*range(25, 30), *range(40, 60)], list(range(60, 75))])
+    ]
     for d in docs:  # as extract would have left it
         root.write_json(f"{d.path.rsplit('/', 1)[0]}/done.json", {"table": asdict(d)})
     signals = each(annotate, Annotate(), [Unit({"documents": d}) for d in docs])
     banded = each(bands, settings, [Unit({"signals": s}) for s in signals])
     [same] = each(exact, settings, [Unit({"documents": docs})])
-    near = each(pairs, settings, [Unit({"bands": banded, "signals": signals, "exact": same},
-                                       {"partition": i, "partitions": 2}) for i in range(2)])
+    near = each(
+        pairs,
+        settings,
+        [
+            Unit({"bands": banded, "signals": signals, "exact": same}, {"partition": i, "partitions": 2})
+            for i in range(2)
+        ],
+    )
     [decided] = each(decide, settings, [Unit({"documents": docs, "exact": same, "pairs": near})])
-    unique = run_stage(dedup, [Unit({"documents": d, "decisions": decided}, {"shard": i}) for i, d in enumerate(docs)],
-                       settings, build)
+    unique = run_stage(
+        dedup, [Unit({"documents": d, "decisions": decided}, {"shard": i}) for i, d in enumerate(docs)], settings, build
+    )
     kept = [d.table for d in unique]
     spans = each(scrub, Scrub(), [Unit({"documents": d, "kept": k}) for d, k in zip(docs, kept, strict=True)])
     shares = quotas([k.rows for k in kept], tokens)
-    texts = each(excerpt, tokens, [Unit({"documents": d, "kept": k, "spans": s}, {"quota": q})
-                                   for d, k, s, q in zip(docs, kept, spans, shares, strict=True)])
+    texts = each(
+        excerpt,
+        tokens,
+        [
+            Unit({"documents": d, "kept": k, "spans": s}, {"quota": q})
+            for d, k, s, q in zip(docs, kept, spans, shares, strict=True)
+        ],
+    )
     [files] = each(tokenizer, tokens, [Unit({"texts": texts})])
-    measured = each(measure_stage, tokens, [Unit({"documents": d, "signals": s, "kept": k, "tokenizer": files})
-                                            for d, s, k in zip(docs, signals, kept, strict=True)])
+    measured = each(
+        measure_stage,
+        tokens,
+        [
+            Unit({"documents": d, "signals": s, "kept": k, "tokenizer": files})
+            for d, s, k in zip(docs, signals, kept, strict=True)
+        ],
+    )
     [mixed] = each(mixture, Sample(), [Unit({"measures": measured})])
-    sampled = each(sample, Sample(), [Unit({"documents": d, "signals": s, "kept": k, "mixture": mixed})
-                                      for d, s, k in zip(docs, signals, kept, strict=True)])
+    sampled = each(
+        sample,
+        Sample(),
+        [
+            Unit({"documents": d, "signals": s, "kept": k, "mixture": mixed})
+            for d, s, k in zip(docs, signals, kept, strict=True)
+        ],
+    )
     [passes] = each(plan, Sample(), [Unit({"sampled": sampled, "mixture": mixed}, {"shard_tokens": 1500})])
     planned = root.read_table(passes.path)
     units = []
     for number in range(max(planned["token_shard"].to_pylist()) + 1):
         rows = planned.filter(pa.array(planned["token_shard"].to_numpy() == number))
         named = sorted(set(rows["shard"].to_pylist()))
-        units.append(Unit({"documents": [docs[i] for i in named], "spans": [spans[i] for i in named],
-                           "plan": store(root, "passes", rows), "tokenizer": files}, {"shards": named}))
+        units.append(
+            Unit(
+                {
+                    "documents": [docs[i] for i in named],
+                    "spans": [spans[i] for i in named],
+                    "plan": store(root, "passes", rows),
+                    "tokenizer": files,
+                },
+                {"shards": named},
+            )
+        )
     shards = each(tokenize, tokens, units)
     root.write_bytes("corpora/mill/versions/000001/plan.parquet", root.read_bytes(passes.path))
-    manifest = {"name": "mill", "version": 1, "plan": {"path": "plan.parquet"},
-                "parts": [{"documents": d.path, "spans": s.path} for d, s in zip(docs, spans, strict=True)],
-                "mixture": achieved(root.read_table(mixed.path), planned, [root.read_table(s.path) for s in shards])}
+    manifest = {
+        "name": "mill",
+        "version": 1,
+        "plan": {"path": "plan.parquet"},
+        "parts": [{"documents": d.path, "spans": s.path} for d, s in zip(docs, spans, strict=True)],
+        "mixture": achieved(root.read_table(mixed.path), planned, [root.read_table(s.path) for s in shards]),
+    }
     root.write_json("corpora/mill/versions/000001/manifest.json", manifest)
     root.write_bytes("corpora/mill/current", b"000001")
     return manifest, [unique, shards, files]
