@@ -37,7 +37,8 @@ def record(
 ) -> bytes:
     http = f"HTTP/1.1 {status}\r\nContent-Type: {media}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
     head = (
-        f"WARC/1.1\r\nWARC-Type: response\r\nWARC-Target-URI: {url}\r\nWARC-Date: 2024-05-01T00:00:{second % 60:02d}Z\r\n"
+        f"WARC/1.1\r\nWARC-Type: response\r\nWARC-Target-URI: {url}\r\n"
+        f"WARC-Date: 2024-05-01T00:00:{second % 60:02d}Z\r\n"
         f"WARC-Record-ID: <urn:uuid:00000000-0000-0000-0000-{abs(hash_of(url, second)):012x}>\r\n"
         f"Content-Type: application/http; msgtype=response\r\nContent-Length: {len(http)}\r\n\r\n"
     ).encode()
@@ -49,7 +50,7 @@ def hash_of(url: str, second: int) -> int:
 
 
 def write_crawl(folder: Path, files: int = 3, pages: int = 30, seed: int = 1) -> list[Path]:
-    """`files` WARC files: prose, exact and near copies, short pages, errors, images, personal data, a damaged member."""
+    """WARC files of prose, exact and near copies, short pages, errors, images, personal data and a damaged member."""
     folder.mkdir(parents=True, exist_ok=True)
     rng, made, earlier = random.Random(seed), [], []
     for f in range(files):
