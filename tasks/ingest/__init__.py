@@ -7,7 +7,9 @@ An input is a string:
     https://host/x.warc.gz
     commoncrawl:CC-MAIN-2025-18             a snapshot's path list, over `base_url`
     https://host/crawl-data/X/warc.paths.gz any path list (.paths or .paths.gz, local too)
+    home:/crawls/*.warc.gz                  a path under the data root
     news=crawls/news/*.warc.gz              any of these with the name of its source
+    sample:                                 the sample crawl under the data root, which is written if it is not there
 
 The source, which the mixture weighs, is the name given, else "commoncrawl" for path lists, else the folder
 that the file lies in (warc, wet, arc, raw, data and segments say nothing), else "web". The snapshot is the crawl's name
@@ -129,7 +131,9 @@ def plan(inputs: Sequence[str], settings: Ingest, root: Root) -> Plan:
     Raises UserError when a glob or path matches nothing, or a path list cannot be read; a file that cannot be
     fetched is a failure of the plan and no error.
     """
-    named: list[tuple[str | None, str]] = [(None, text) for text in inputs]
+    named: list[tuple[str | None, str]] = [(None, text) for text in inputs if text != "sample:"]
+    if "sample:" in inputs:
+        named += [(None, text) for text in _sample(root)]
     named += [(name, text) for name, texts in settings.sources.items() for text in texts]
     if not named:
         raise UserError("no input was given; name WARC files by a glob, or a snapshot as commoncrawl:CC-MAIN-2025-18")
@@ -176,6 +180,8 @@ def compression(head: bytes) -> str:
 def _expand(text: str, name: str | None, settings: Ingest, root: Root) -> Iterator[_Item]:
     if name is None and (match := _NAMED.fullmatch(text)) and not os.path.exists(text):
         name, text = match.groups()
+    if text.startswith("home:/"):
+        text = root.url(text.removeprefix("home:/").lstrip("/"))
     if text.startswith("commoncrawl:"):
         text = posixpath.join(settings.base_url, "crawl-data", text.removeprefix("commoncrawl:"),
                               f"{settings.paths}.paths.gz")
@@ -186,6 +192,16 @@ def _expand(text: str, name: str | None, settings: Ingest, root: Root) -> Iterat
         folder = posixpath.basename(posixpath.dirname(location if _is_remote(text) or "/" in text else text))
         source = name or ("web" if folder.lower() in _SAYS_NOTHING or ":" in folder else folder)
         yield _Item(_uri(location, root), location, source, _snapshot(location, settings))
+
+
+def _sample(root: Root) -> list[str]:
+    from tasks.sample_crawl import inputs, write_sample_crawl
+
+    if root.local is None:
+        raise UserError(f"the sample crawl needs a data root on a local disk, and it is {root.uri}; give --home or "
+                        "GRISTMILL_HOME a folder")
+    write_sample_crawl(root.local / "sample")
+    return inputs("home:/sample")
 
 
 def _path_list(text: str, name: str | None, settings: Ingest, root: Root) -> Iterator[_Item]:

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from tasks.errors import UserError
 from tasks.sample_crawl import documentation, planted
-from tasks.sample_crawl.planted import BENCHMARK, expectations, planted_values
 from tasks.sample_crawl.archive import Exchange, archives
+from tasks.sample_crawl.planted import BENCHMARK, expectations, planted_values
 from tasks.storage import Root
 
 __all__ = ["BENCHMARK", "SOURCES", "expectations", "inputs", "planted_values", "write_sample_crawl"]
@@ -81,6 +81,7 @@ def _exchanges(source: str, pages: Mapping[str, bytes]) -> Iterator[Exchange]:
 def _digest(modules: Sequence[str] | None) -> str:
     """What the bytes depend on: the installation, this package, the choice of modules."""
     own = {path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-           for folder in (Path(__file__).parent, planted.FOLDER) for path in folder.iterdir() if path.is_file()}
+           for folder in (Path(__file__).parent, planted.FOLDER) for path in folder.iterdir()
+           if path.suffix in (".py", ".html", ".yaml")}
     chosen = None if modules is None else sorted(modules)
     return hashlib.sha256(json.dumps([documentation.versions(), own, chosen], sort_keys=True).encode()).hexdigest()

@@ -38,10 +38,10 @@ def planted_values() -> list[str]:
 def files(batch: int) -> Iterator[tuple[str, bytes]]:
     """(name, bytes) of the WARC files of the planted records of a batch; one ends in the middle of a member."""
     entries = [entry for entry in _entries() if entry.get("batch", 1) == batch]
-    yield from archives([_exchange(entry) for entry in entries if not entry.get("cut")], f"planted-{batch}")
-    cut = [_exchange(entry) for entry in entries if entry.get("cut")]
-    for name, data in archives(cut, f"planted-{batch}-cut"):
-        yield name, data[:-200]
+    for part in sorted({entry.get("archive", "") for entry in entries}):
+        chosen = [entry for entry in entries if entry.get("archive", "") == part]
+        for name, data in archives(map(_exchange, chosen), f"planted-{batch}{part and '-'}{part}"):
+            yield name, data[:-200] if chosen[-1].get("cut") else data
 
 
 def _exchange(entry: dict[str, Any]) -> Exchange:

@@ -24,13 +24,19 @@ import time
 import warnings
 from functools import lru_cache
 
-# pydoc leaves `at 0x...` out of most reprs, not of all.
-_ADDRESS = re.compile(r"\bat 0x[0-9a-fA-F]{6,16}")
 _LIBRARY = f"/usr/lib/python{sys.version_info[0]}.{sys.version_info[1]}"
+# What differs from run to run: addresses, in several spellings, and names of threads.
+_VARYING = [(re.compile(r"(\bat(?: |&nbsp;))0x[0-9a-fA-F]{6,16}"), r"\g<1>0x7f0000000000"),
+            (re.compile(r"(\bhandle )[0-9a-f]{6,16}\b"), r"\g<1>7f0000000000"),
+            (re.compile(r"('ref': '[\w.]+:)[0-9]{9,16}"), r"\g<1>0"),                # pydantic's schemas
+            (re.compile(r"(started(?: daemon)?) [0-9]+"), r"\1")]
+# Of module sys: how this script was called, and what it has imported.
+_OWN = [getattr(sys, name) for name in ("argv", "meta_path", "modules", "orig_argv", "path", "path_hooks",
+                                        "path_importer_cache")]
 
 
-class _Sorted(pydoc.HTMLRepr):
-    """Sets in the order of their members' text: some are hashed by address, which differs from run to run."""
+class _Repr(pydoc.HTMLRepr):
+    """Strings without this machine's folders, before they are cut to a length; sets in the order of their text."""
 
     def _set(self, value, level, left, right):
         if not value:
@@ -44,15 +50,24 @@ class _Sorted(pydoc.HTMLRepr):
     def repr_frozenset(self, value, level):
         return self._set(value, level, "frozenset({", "})")
 
+    def repr_str(self, value, level):
+        return self.repr_string(unvarying(value), level)
+
 
 class _Documentation(pydoc.HTMLDoc):
-    _repr_instance = _Sorted()
+    _repr_instance = _Repr()
     repr = _repr_instance.repr
     escape = _repr_instance.escape
 
     def filelink(self, url: str, path: str) -> str:
         """Where the source lies below the library, without a link into this machine."""
-        return self.escape(without_places(path))
+        return self.escape(unvarying(path))
+
+    def docother(self, object, name=None, mod=None, *ignored):
+        """Documents data; the interpreter's own state by its name alone."""
+        if any(object is own for own in _OWN):
+            return f"<strong>{name}</strong>"
+        return super().docother(object, name, mod, *ignored)
 
 
 @lru_cache(maxsize=1)
@@ -68,9 +83,12 @@ def places() -> list[tuple[str, str]]:
                   key=lambda entry: (-len(entry[0]), entry[0]))
 
 
-def without_places(text: str) -> str:
+def unvarying(text: str) -> str:
+    """`text` without what differs between machines and runs."""
     for path, name in places():
         text = text.replace(path, name)
+    for pattern, name in _VARYING:
+        text = pattern.sub(name, text)
     return text
 
 
@@ -80,7 +98,7 @@ def page(name: str) -> str:
     if not inspect.ismodule(module):
         raise ImportError(name)
     html = _Documentation()
-    return _ADDRESS.sub("at 0x7f0000000000", without_places(html.page(pydoc.describe(module), html.document(module))))
+    return unvarying(html.page(pydoc.describe(module), html.document(module)))
 
 
 def render(name: str, folder: str, seconds: float) -> None:
@@ -114,6 +132,7 @@ def main(path: str) -> None:
     with open(path, encoding="utf-8") as file:
         job = json.load(file)
     sys.argv[1:] = []
+    pydoc.stripid = unvarying  # what it does to every repr before cutting it to a length
     warnings.simplefilter("ignore")
     for name in job["preload"]:
         try:
