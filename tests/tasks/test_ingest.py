@@ -132,3 +132,26 @@ def test_compression_is_told_by_the_first_bytes():
 def test_a_split_is_a_plain_value():
     split = Split("home:/x", "/a/x", 0, 5, "web", "", "0" * 64, "warc")
     assert json.loads(json.dumps(split.identity))["uri"] == "home:/x"
+
+
+def test_home_means_the_data_root(tmp_path, root):
+    put(tmp_path, "home/in/x.warc.gz")
+    put(tmp_path, "home/in/y.warc.gz")
+    planned = plan(["home:/in/*.warc.gz", "news=home:/in/y.warc.gz"], Ingest(), root)
+    assert [(i.uri, i.source) for i in planned.inputs] == [("home:/in/x.warc.gz", "in"), ("home:/in/y.warc.gz", "in")]
+    assert [i.source for i in plan(["news=home:/in/y.warc.gz"], Ingest(), root).inputs] == ["news"]
+    with pytest.raises(UserError, match="leaves the data root"):
+        plan(["home:/../outside.warc.gz"], Ingest(), root)
+
+
+def test_sample_means_the_sample_crawl(root, monkeypatch):
+    import tasks.sample_crawl as sample_crawl
+
+    write = sample_crawl.write_sample_crawl
+    monkeypatch.setattr(sample_crawl, "write_sample_crawl", lambda folder: write(folder, modules=["textwrap", "click"]))
+    planned = plan(["sample:"], Ingest(), root)
+    assert [i.source for i in planned.inputs] == ["stdlib", "packages", "planted", "planted"]
+    assert planned.inputs[0].uri == "home:/sample/stdlib-00000.warc.gz"
+    assert [i.digest for i in plan(["sample:"], Ingest(), root).inputs] == [i.digest for i in planned.inputs]
+    with pytest.raises(UserError, match="local disk"):
+        plan(["sample:"], Ingest(), Root("memory://sample-home"))
