@@ -28,6 +28,7 @@ from tasks.dedup import bands, decide, dedup, exact, pairs
 from tasks.extract import extract
 from tasks.filter import filter as keep_good
 from tasks.ingest import Input, Plan, Split, plan
+from tasks.pool import shared_pool
 from tasks.publish import Account, account, funnel, publish, version_folder
 from tasks.sample import achieved, mixture, sample
 from tasks.sample import plan as plan_passes
@@ -61,7 +62,7 @@ def build_corpus(
     home: Home = None,
 ) -> dict[str, Any]:
     """Builds a corpus, and publishes it when it differs from the current version. Returns its summary."""
-    root = Root(home_uri(home))
+    root, workers = Root(home_uri(home)), started(engine, workers)
     inputs = inputs + ([f"commoncrawl:{snapshot}"] if snapshot else [])
     if limit:
         settings = settings | {"ingest": settings.get("ingest", {}) | {"limit": limit}}
@@ -70,6 +71,14 @@ def build_corpus(
         with root.lock(f"corpora/{name}/lock", f"the corpus {name}"):
             found = plan(inputs, chosen.ingest, root)
             return make(root, run_id, name, recipe, chosen, inputs, found, workers=workers, engine=engine)
+
+
+def started(engine: Engine, workers: int) -> int:
+    """How many processes to use; the pool's are started, to import while the inputs are looked at."""
+    workers = workers or os.cpu_count() or 1
+    if engine == "local":
+        shared_pool(workers).start([extract.module])
+    return workers
 
 
 @contextmanager
@@ -114,7 +123,6 @@ def make(
     began = time.monotonic()
     for failure in found.failures:
         ledger.record(root, "failure", failure.uri, {"stage": "ingest", "reason": failure.reason}, run_id)
-    workers = workers or os.cpu_count() or 1
     with engine_runner(engine) as (runner, groups):
         build = Build(root, run_id, workers, recipe.limits.as_limits(), runner, groups, as_tasks=bool(flow_run.id))
 

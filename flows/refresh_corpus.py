@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from prefect import flow
 from pydantic import Field
 
-from flows.build_corpus import Home, Name, Workers, make, recorded
+from flows.build_corpus import Home, Name, Workers, make, recorded, started
 from flows.settings import Recipe
 from tasks.ingest import Input, Plan, Split, plan
 from tasks.publish import read_manifest, version_folder
@@ -31,7 +31,7 @@ def refresh_corpus(
     home: Home = None,
 ) -> dict[str, Any]:
     """Looks again where the corpus's inputs come from, and builds the next version with what is new there."""
-    root = Root(home_uri(home))
+    root, workers = Root(home_uri(home)), started(engine, workers)
     with recorded(root, name, "refresh-corpus", {"inputs": inputs}) as run_id:
         with root.lock(f"corpora/{name}/lock", f"the corpus {name}"):
             last = read_manifest(root, name)

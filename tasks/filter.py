@@ -155,11 +155,15 @@ def check(settings: Filter, columns: Iterable[str] = tuple(COLUMNS)) -> None:
                             f"or turn it off with filter.{rule.name}.enabled=false")
 
 
+@lru_cache(maxsize=1)
+def _parser() -> duckdb.DuckDBPyConnection:
+    return duckdb.connect(":memory:", config={"threads": 1})
+
+
 @lru_cache(maxsize=1024)
 def _columns_of(*expressions: str) -> frozenset[str]:
     """The columns that SQL expressions read, as DuckDB's own parser sees them."""
-    with duckdb.connect(":memory:", config={"threads": 1}) as connection:
-        text, = connection.execute("SELECT json_serialize_sql($1)", [f"SELECT {', '.join(expressions)}"]).fetchone()
+    text, = _parser().execute("SELECT json_serialize_sql($1)", [f"SELECT {', '.join(expressions)}"]).fetchone()
     tree = json.loads(text)
     if tree["error"]:
         raise UserError(f"a rule is not SQL: {tree['error_message']}; its expression reads {expressions[1]}")

@@ -27,7 +27,8 @@ class Decontaminate(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     benchmarks: tuple[str, ...] = Field(
-        (), description="Benchmark files (JSON lines, .gz allowed): paths, URIs, globs; when empty all documents stay.")
+        (), description="Benchmark files (JSON lines, .gz allowed): paths, URIs, globs; \"sample:\" is the one "
+        "that comes with the sample crawl. When empty all documents stay.")
     ngram: int = Field(13, ge=2, le=64, description="Words of an n-gram (GPT-3: 13).")
     min_words: int = Field(8, ge=2, description="Shorter items count whole from this many words on (GPT-3: 8).")
     min_ngrams: int = Field(1, ge=1, description="Distinct n-grams of one item a document may not reach.")
@@ -40,7 +41,11 @@ def resources(settings: Decontaminate) -> list[str]:
     """The benchmark files, sorted. Raises UserError for a path or glob that leads to no file."""
     files = []
     for pattern in settings.benchmarks:
-        if not re.search(r"[*?\[]", pattern):
+        if pattern == "sample:":
+            from tasks.sample_crawl.planted import BENCHMARK
+
+            found = [str(BENCHMARK)]
+        elif not re.search(r"[*?\[]", pattern):
             found = [pattern]
         elif "://" in pattern:
             found = [str(file.path) for file in fsspec.open_files(pattern, "rb")]

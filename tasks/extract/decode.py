@@ -25,6 +25,8 @@ _WIDER = {"gbk": "gb18030", "shift_jis": "cp932", "euc_kr": "cp949", "euc-kr": "
 _BOMS = [(codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be")]
 _META = re.compile(rb"""<meta[^>]{1,256}?charset\s*=\s*["']?\s*([A-Za-z0-9_:.+-]{2,40})"""
                    rb"""|<\?xml[^>]{1,256}?encoding\s*=\s*["']([A-Za-z0-9_:.+-]{2,40})""", re.IGNORECASE)
+_ALONE = re.compile(rb"(?<![\x80-\xff])[\x80-\xff](?![\x80-\xff])")
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]")
 _LEAD = re.compile(rb"[\xc2-\xf4]")
 _CHUNK_SIZE = re.compile(rb"[ \t]*([0-9a-fA-F]{1,8})[ \t]*(?:;[^\n]{0,4096})?\r?\n")
 
@@ -166,8 +168,12 @@ def decode_text(body: bytes, declared: str | None = None) -> tuple[str, str]:
         if label not in tried:
             tried.add(label)
             text = body.decode(label, "replace")
-            share = text.count("\ufffd") / max(1, len(text))
-            if share <= MAX_REPLACED:
+            replaced = text.count("\ufffd")
+            share = replaced / max(1, len(text))
+            # More high bytes alone than whole sequences: a Latin-1 page with a few accents that claims to be UTF-8.
+            if label == "utf-8" and len(_ALONE.findall(body)) > len(_NOT_ASCII.findall(text)) - replaced:
+                least = min(least, share)
+            elif share <= MAX_REPLACED:
                 return text, label
             least = min(least, share)
     raise Undecodable(least)

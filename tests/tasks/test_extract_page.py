@@ -62,6 +62,11 @@ def test_a_few_broken_bytes_do_not_cost_the_page():
     assert name == "utf-8" and text.count("\ufffd") == 1
 
 
+def test_a_latin_1_page_with_few_accents_that_claims_to_be_utf_8_keeps_them():
+    text = "<p>" + "plain words and more plain words " * 40 + "café crème à la carte</p>"
+    assert decode_text(text.encode("latin-1"), "utf-8")[0] == text
+
+
 def test_what_no_encoding_fits():
     with pytest.raises(Undecodable):
         decode_text(bytes(range(0x80, 0x100)) * 20, "utf-8")

@@ -197,8 +197,7 @@ def built(tmp_path_factory):
     from tasks.pool import close_shared_pool
 
     home = str(tmp_path_factory.mktemp("home"))
-    settings = {"decontaminate": {"benchmarks": [str(BENCHMARK)]}}
-    first = build_corpus.fn(name="sample", recipe="tiny", inputs=["sample:"], settings=settings, workers=2, home=home)
+    first = build_corpus.fn(name="sample", recipe="tiny", inputs=["sample:"], workers=2, home=home)
     root = Root(home)
     write_sample_crawl(root.local / "sample", batch=2)
     second = refresh_corpus.fn(name="sample", workers=2, home=home)
@@ -251,11 +250,6 @@ def test_most_documentation_is_kept(built):
     assert first["failures"] == [] and manifest["sources"] == ["sample:"]
 
 
-# Declared UTF-8 is believed while at most 1 % of the characters are undecodable: a Latin-1 page with few accents loses
-# them all. Strict, so that mending tasks/extract/decode.py shows here.
-MISREAD = {"https://latin.planted.example/cafe.html"}
-
-
 @pytest.fixture(scope="module")
 def texts(built):
     root, found = built[0], defaultdict(str)
@@ -267,9 +261,7 @@ def texts(built):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("entry", [
-    pytest.param(entry, id=entry["url"], marks=[pytest.mark.xfail(strict=True)] if entry["url"] in MISREAD else [])
-    for entry in PLANTED if "holds" in entry])
+@pytest.mark.parametrize("entry", [entry for entry in PLANTED if "holds" in entry], ids=lambda entry: entry["url"])
 def test_texts_are_read_as_they_were_written(texts, entry):
     assert entry["holds"] in " ".join(texts[entry["url"]].split())
 
