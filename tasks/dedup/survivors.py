@@ -4,6 +4,7 @@ The order of arrival (shard, then row) decides everywhere, so the outcome is a f
 nothing else:
 
 1. `url`: of the documents of one normalised URL, the one fetched last survives; of several, the first to arrive.
+   Documents without a URL (rows of a dump) are nobody's copies by this rule.
 2. `exact`: of the survivors with one content_id, the first to arrive.
 3. `near`: going through the rest in order of arrival, a document is dropped when it is verified similar to one that
    came before *and survived*. Similarity is not carried over from a dropped document to the next, so a chain of
@@ -14,6 +15,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tasks.dedup.lsh import check_ids
 from tasks.dedup.settings import DECISIONS, PAIRS, PERMUTATIONS, Dedup
@@ -23,7 +25,7 @@ from tasks.stage import Result, Stage
 
 ORIGIN = ["doc_id", "url", "domain", "snapshot", "source", "warc_file", "warc_offset"]
 
-exact = Stage("dedup-exact", version=1, settings=Dedup, makes=DECISIONS,
+exact = Stage("dedup-exact", version=2, settings=Dedup, makes=DECISIONS,
               needs={"documents": ["doc_id", "content_id", "url", "fetched_at"]})
 decide = Stage("dedup-decide", version=1, settings=Dedup, makes=DECISIONS,
                needs={"documents": ["doc_id"], "exact": DECISIONS.names, "pairs": PAIRS.names})
@@ -45,6 +47,7 @@ def exact_decisions(documents: Sequence[pa.Table], settings: Dedup) -> pa.Table:
     winner = np.full(sum(sizes), -1)
     if settings.url and len(winner):
         urls = pa.concat_arrays([normalized(t["url"]).cast(pa.large_string()) for t in documents])
+        urls = pc.if_else(pc.equal(urls, ""), None, urls)
         codes = urls.dictionary_encode().indices.fill_null(-1).to_numpy()
         fetched = np.concatenate([t["fetched_at"].cast(pa.int64()).fill_null(np.iinfo(np.int64).min).to_numpy()
                                   for t in documents])

@@ -226,6 +226,12 @@ def test_short_and_empty_documents_are_not_near_duplicates():
     assert len(decide_all([shard(rows)], Dedup(min_words=0))) == 1      # no words: nothing to be like
 
 
+@pytest.mark.parametrize("url", ["", None])
+def test_documents_without_a_url_are_no_copies_of_each_other(url):
+    rows = [{"id": i, "text": i, "url": url, "signature": signature(i)} for i in range(5)]
+    assert len(exact_decisions([shard(rows[:3]), shard(rows[3:])], Dedup())) == 0
+
+
 def test_rules_can_be_turned_off():
     rows = [{"id": i, "text": 0, "url": "http://a/", "signature": signature(1)} for i in range(3)]
     table = shard(rows)
