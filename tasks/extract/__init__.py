@@ -19,6 +19,7 @@ from tasks.extract.records import Record, Unreadable, read_records
 from tasks.extract.rights import rights_signals
 from tasks.extract.rows import Row, read_rows
 from tasks.ingest import Split
+from tasks.pool_child import NO_ITEM
 from tasks.schema import DOCUMENTS, FATES, content_id, doc_id, id_array
 from tasks.stage import Result, Stage, attempt
 
@@ -107,6 +108,7 @@ def documents(split: Split, settings: Extract) -> Result:
             dropped.append(origin | {"rule": "memory"})
         except Exception as error:  # whatever a parser makes of a page, the page's fate says so and the rest goes on
             dropped.append(origin | {"rule": "error", "detail": type(error).__name__})
+        attempt(NO_ITEM)  # what follows, reading on or writing what was made, is not this page's fault
     for fate in dropped:
         fate |= {"outcome": "dropped", "stage": "extract"}
     return Result(_table(made, DOCUMENTS), _table(dropped, FATES), rows_in=len(made) + len(dropped))
@@ -226,9 +228,9 @@ def _instant(date: str) -> datetime | None:
     """A WARC-Date (W3C form of ISO 8601, UTC) as a time; None when it is not one."""
     try:
         instant = datetime.fromisoformat(date)
-    except ValueError:
+        return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
+    except (ValueError, OverflowError):
         return None
-    return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
 
 
 def _table(rows: list[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:

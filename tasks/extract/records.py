@@ -31,6 +31,7 @@ _CHUNK = 1 << 20             # bytes read from the file at a time
 
 _GZIP = b"\x1f\x8b\x08"
 _BLANK_LINE = re.compile(rb"\r?\n\r?\n")
+_LENGTH = re.compile(r"[0-9]{1,18}")   # what no file system holds is no length, and Python refuses to read 4,300 digits
 # URL (which may hold spaces), address, date, media type, in version 2 more, length.
 _ARC_HEAD = (rb"([a-z][a-z0-9+.-]{0,20}:[^\r\n]{1,3000}?) [0-9a-fA-F.:]+ (\d{8,14}) (\S{1,200})(?: [^\r\n]{1,800})?"
              rb" (\d+)\r?\n")
@@ -416,7 +417,7 @@ def _warc_head(data: bytes) -> tuple[str, dict[str, str], int | None, int] | Non
     if "warc-type" not in headers:
         return None
     length = headers.get("content-length", "")
-    return headers["warc-type"].lower(), headers, int(length) if length.isdecimal() else None, len(data)
+    return headers["warc-type"].lower(), headers, int(length) if _LENGTH.fullmatch(length) else None, len(data)
 
 
 def _arc_head(line: re.Match) -> tuple[str, dict[str, str], int | None, int]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import fsspec
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.errors import UserError
@@ -36,7 +37,8 @@ class Row:
 
 
 def read_rows(split: Split, max_bytes: int) -> Iterator[Row | Unreadable]:
-    """The rows that begin in `split`; a line that is not a JSON object with a text is an unreadable span."""
+    """The rows that begin in `split`; a line that is not a JSON object with a text is an unreadable span, and so are
+    the rows of a Parquet row group from the first page on that is damaged (their length counts rows)."""
     with fsspec.open(split.path, "rb") as file:
         yield from (_parquet if split.kind == "parquet" else _jsonl)(file, split, max_bytes)
 
@@ -45,7 +47,8 @@ def _row(values: dict, offset: int, length: int | None) -> Row:
     text = values["text"] or ""
     if not isinstance(text, str):
         raise TypeError("text")
-    headers = {"warc-target-uri": str(values.get("url") or ""), "warc-date": str(values.get("date") or "")}
+    url = str(values.get("url") or "").encode("utf-8", "replace").decode()  # JSON can spell lone surrogates
+    headers = {"warc-target-uri": url, "warc-date": str(values.get("date") or "")}
     return Row(offset, length, text, len(text.encode("utf-8", "replace")), str(values.get("title") or ""), headers)
 
 
@@ -99,8 +102,14 @@ def _parquet(file, split: Split, max_bytes: int) -> Iterator[Row | Unreadable]:
         n = parquet.metadata.row_group(group).num_rows
         if split.start <= first < split.end:
             row = first
-            for batch in parquet.iter_batches(1024, row_groups=[group], columns=present):
-                for values in batch.to_pylist():
-                    yield _row(values, row, None)
-                    row += 1
+            try:
+                for batch in parquet.iter_batches(1024, row_groups=[group], columns=present):
+                    for values in batch.to_pylist():
+                        try:
+                            yield _row(values, row, None)
+                        except TypeError:
+                            yield Unreadable(row, 0, 1, "not_a_row")
+                        row += 1
+            except (OSError, pa.ArrowException):
+                yield Unreadable(row, 0, first + n - row, "corrupt")
         first += n

@@ -6,6 +6,7 @@ import random
 import resource
 import time
 import zlib
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import brotli
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 
 from tasks import extract as extraction
 from tasks.extract import RULES, Extract, documents
+from tasks.pool_child import NO_ITEM
 from tasks.schema import DOCUMENTS, FATES, content_id, doc_id, id_bytes
 
 TEXT = "the miller told stories instead of grinding"
@@ -262,6 +264,55 @@ def test_parquet(tmp_path):
     assert whole.fates["rule"].to_pylist() == ["empty_text"]
     part = documents(type(split)(**(vars(split) | {"start": 4, "end": 8})), Extract())
     assert part.table["text"].to_pylist() == [f"row {n}" for n in range(4, 8)]
+
+
+def test_a_damaged_parquet_page_costs_the_rest_of_its_row_group(tmp_path):
+    path = tmp_path / "x.parquet"
+    table = pa.table({"text": [f"The mill number {i} has ground grist for long." for i in range(90)]})
+    pq.write_table(table, path, row_group_size=30, compression="none", use_dictionary=False, write_page_checksum=True)
+    data = bytearray(path.read_bytes())
+    data[data.index(b"number 40")] ^= 1
+    split = write(tmp_path, bytes(data), "x.parquet")
+    result = documents(replace(split, end=90), Extract())
+    assert len(result.table) == 60 and result.rows_in == 61
+    fate = result.fates.to_pylist()[0]
+    assert (fate["rule"], fate["warc_offset"], fate["value"], fate["detail"]) == ("unreadable", 30, 30, "corrupt")
+
+
+def test_a_parquet_column_that_is_no_text(tmp_path):
+    pq.write_table(pa.table({"text": [b"abc", b"de"]}), tmp_path / "x.parquet")
+    split = replace(write(tmp_path, (tmp_path / "x.parquet").read_bytes(), "x.parquet"), end=2)
+    result = documents(split, Extract())
+    assert result.fates["detail"].to_pylist() == ["not_a_row"] * 2
+
+
+def test_a_url_that_is_no_unicode(tmp_path):
+    lines = [json.dumps({"text": "The mill.", "url": "https://a.example/\ud800"}), json.dumps({"text": "The river."})]
+    result = documents(write(tmp_path, "\n".join(lines).encode(), "x.jsonl"), Extract())
+    assert result.table["url"].to_pylist() == ["https://a.example/?", ""]
+
+
+@pytest.mark.parametrize("date", ["0001-01-01T00:00:00+10:00", "9999-12-31T23:59:59-10:00"])
+def test_a_date_beyond_the_calendar_is_no_date(tmp_path, date):
+    line = json.dumps({"text": "The mill.", "date": date})
+    result = documents(write(tmp_path, line.encode(), "x.jsonl"), Extract())
+    assert result.table["fetched_at"].to_pylist() == [None]
+
+
+def test_a_page_is_blamed_only_while_it_is_worked_on(tmp_path, monkeypatch):
+    """Reading the next record, building the tables and writing them are not the fault of the page before."""
+    at = []
+    monkeypatch.setattr(extraction, "attempt", lambda item: at.append(item))
+    read = extraction.read_records
+
+    def reading(*arguments):
+        for record in read(*arguments):
+            assert not at or at[-1] == NO_ITEM
+            yield record
+
+    monkeypatch.setattr(extraction, "read_records", reading)
+    run(tmp_path, response(1), response(2), response(3, b"\xff" * 99))
+    assert at[-1] == NO_ITEM and at.count(NO_ITEM) == 3 and len(at) == 6
 
 
 def test_the_same_bytes_whatever_came_before(tmp_path):

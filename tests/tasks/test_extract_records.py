@@ -114,6 +114,15 @@ def test_in_a_plain_file_a_wrong_length_costs_that_record(tmp_path, length):
     assert [s[:2] for s in spans(found)] == [(len(response(0)), len(wrong))]
 
 
+@pytest.mark.parametrize("name", ["x.warc", "x.warc.gz"])
+def test_a_length_of_five_thousand_digits_is_none(tmp_path, name):
+    record = warc_record("response", "https://a.example/", b"block").replace(b"h: 5\r", b"h: " + b"5" * 5000 + b"\r")
+    data = gzip.compress(record) if name.endswith(".gz") else record
+    (tmp_path / name).write_bytes(data)
+    found = list(read_records(str(tmp_path / name), 0, len(data), 1 << 20))
+    assert len(found) == 1
+
+
 def test_line_feeds_only(tmp_path):
     record = warc_record("response", "https://x.example/", http(page()), line="\n", end=b"\n\n")
     assert urls(read(write(tmp_path, record + record, "x.warc"))) == ["https://x.example/"] * 2
