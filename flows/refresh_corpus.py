@@ -36,8 +36,9 @@ def refresh_corpus(
         with root.lock(f"corpora/{name}/lock", f"the corpus {name}"):
             last = read_manifest(root, name)
             recipe = Recipe.model_validate(last["settings"])
+            known = [*last["sources"], *(text for texts in recipe.ingest.sources.values() for text in texts)]
             sources = list(dict.fromkeys([*last["sources"], *inputs]))
-            found = arrived(last, plan(sources, recipe.ingest, root))
+            found = arrived(last, plan(sources, recipe.ingest, root, known=known))
             log.info("%s: %d inputs, %d of them new", name, len(found.inputs), len(found.inputs) - len(last["inputs"]))
             own = read_files(root.url(f"{version_folder(name, last['version'])}/tokenizer"))
             return make(
@@ -68,7 +69,7 @@ def arrived(last: dict[str, Any], found: Plan) -> Plan:
         uri = entry["uri"]
         if uri in there:
             files.append(there.pop(uri))
-            cuts += splits[uri]
+            cuts += splits.get(uri, [])  # an empty file has none
             continue
         gone = Input(
             uri, entry["source"], entry["snapshot"], entry["digest"], entry["bytes"], path=uri, kind=entry["kind"]

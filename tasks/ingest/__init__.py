@@ -20,6 +20,7 @@ Files come in the order given, those of a glob or folder sorted, each once.
 
 import glob
 import gzip
+import logging
 import os
 import posixpath
 import re
@@ -36,6 +37,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from tasks.errors import UserError
 from tasks.ingest.download import FetchError, cached_digest, fetch
 from tasks.storage import Root
+
+log = logging.getLogger("gristmill.ingest")
 
 Kind = Literal["warc", "jsonl", "parquet"]
 
@@ -118,6 +121,10 @@ class Plan(NamedTuple):
     failures: list[Failure]
 
 
+class _NoMatch(UserError):
+    """A glob or path that leads to no file."""
+
+
 class _Item(NamedTuple):
     uri: str
     location: str
@@ -125,11 +132,12 @@ class _Item(NamedTuple):
     snapshot: str
 
 
-def plan(inputs: Sequence[str], settings: Ingest, root: Root) -> Plan:
+def plan(inputs: Sequence[str], settings: Ingest, root: Root, known: Sequence[str] = ()) -> Plan:
     """Finds the files that `inputs` and `settings.sources` name, fetches remote ones, and cuts them into splits.
 
-    Raises UserError when a glob or path matches nothing, or a path list cannot be read; a file that cannot be
-    fetched is a failure of the plan and no error.
+    Raises UserError when a glob or path matches nothing, unless it is among `known` (a corpus was built of it, and its
+    files may be gone since), or a path list cannot be read; a file that cannot be fetched is a failure of the plan
+    and no error.
     """
     named: list[tuple[str | None, str]] = [(None, text) for text in inputs if text != "sample:"]
     if "sample:" in inputs:
@@ -138,10 +146,18 @@ def plan(inputs: Sequence[str], settings: Ingest, root: Root) -> Plan:
     if not named:
         raise UserError("no input was given; name WARC files by a glob, or a snapshot as commoncrawl:CC-MAIN-2025-18")
     items: dict[str, _Item] = {}
+    uris: set[str] = set()
     failures: list[Failure] = []
     for name, text in named:
-        for item in _expand(text, name, settings, root):
-            items.setdefault(_same_file(item.location), item)
+        try:
+            for item in _expand(text, name, settings, root):
+                if item.uri not in uris:  # a mirror has the same files under the same names
+                    uris.add(item.uri)
+                    items.setdefault(_same_file(item.location), item)
+        except _NoMatch as nothing:
+            if text not in known:
+                raise
+            log.warning("%s; what the corpus has of it stays", nothing)
     splits: list[Split] = []
     files: list[Input] = []
     with ThreadPoolExecutor(settings.connections) as pool:
@@ -207,7 +223,7 @@ def _sample(root: Root) -> list[str]:
 def _path_list(text: str, name: str | None, settings: Ingest, root: Root) -> Iterator[_Item]:
     try:
         if _is_remote(text):
-            path = fetch(text, root, settings)
+            path = fetch(text, root, settings, fresh=True)
             with fsspec.open(path, "rb") as file:
                 data = file.read()
         else:
@@ -241,7 +257,7 @@ def _remote(text: str) -> list[str]:
         raise UserError(f"the input {text} cannot be listed ({type(error).__name__}); check the address and the "
                         "credentials of that store") from None
     if not found:
-        raise UserError(f"the input {text} matches no file; check the address, or list it by hand")
+        raise _NoMatch(f"the input {text} matches no file; check the address, or list it by hand")
     return found
 
 
@@ -253,7 +269,7 @@ def _local(text: str) -> list[str]:
         found = glob.glob(path, recursive=True) or ([path] if os.path.exists(path) else [])
     found = sorted(os.path.abspath(p) for p in found if os.path.isfile(p))
     if not found:
-        raise UserError(f"the input {text} matches no file; check the path (a relative one begins at {os.getcwd()})")
+        raise _NoMatch(f"the input {text} matches no file; check the path (a relative one begins at {os.getcwd()})")
     return found
 
 

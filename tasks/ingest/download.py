@@ -9,6 +9,7 @@ import email.utils
 import hashlib
 import http.client
 import json
+import logging
 import os
 import random
 import tempfile
@@ -24,6 +25,8 @@ from tasks.storage import Root, replacing
 
 if TYPE_CHECKING:
     from tasks.ingest import Ingest
+
+log = logging.getLogger("gristmill.ingest")
 
 # Common Crawl throttles with 403 and 503, S3 with 503 "Slow Down" (https://commoncrawl.org/faq); 404 is final.
 RETRIED = frozenset({403, 408, 425, 429, 500, 502, 503, 504})
@@ -44,32 +47,44 @@ class _Again(Exception):
         self.wait = wait
 
 
-def fetch(url: str, root: Root, settings: "Ingest", sleep: Callable[[float], None] = time.sleep) -> str:
+def fetch(url: str, root: Root, settings: "Ingest", sleep: Callable[[float], None] = time.sleep, *,
+          fresh: bool = False) -> str:
     """A path (or fsspec URI, when the data root is on an object store) at which the bytes of `url` can be read.
 
-    Files go to `cache/raw/` in the data root. Raises FetchError with a reason code, UserError when the disk is full.
+    Files go to `cache/raw/` in the data root. With `fresh` the file is fetched again, because it may grow (a list of
+    paths), and the one from before serves when that fails. Raises FetchError with a reason code, UserError when the
+    disk is full.
     """
     web = url.startswith(("http://", "https://"))
     if not web and root.local is None:
         return url  # readable from wherever the data root is
     name = f"cache/raw/{hashlib.sha256(url.encode()).hexdigest()[:16]}-{os.path.basename(url.split('?')[0])[-120:]}"
     if root.exists(name):
+        if fresh:
+            try:
+                _bring_near(url, root, name, settings, sleep, web)
+            except FetchError as error:
+                log.warning("%s could not be fetched again (%s); the one from before serves", url.split("?")[0], error)
         return root.url(name)
+    _bring_near(url, root, name, settings, sleep, web)
+    return root.url(name)
+
+
+def _bring_near(url: str, root: Root, name: str, settings: "Ingest", sleep: Callable, web: bool) -> None:
     if root.local is not None:
         with replacing(root.at(name)) as file:
             _download(url, file, settings, sleep, _open_web if web else _open_store)
-        return root.url(name)
+        return
     with tempfile.NamedTemporaryFile() as file:
         _download(url, file, settings, sleep, _open_web)
         file.flush()
         root.fs.makedirs(os.path.dirname(root.at(name)), exist_ok=True)
         root.fs.put_file(file.name, root.at(name))
-    return root.url(name)
 
 
 def _download(url: str, file: BinaryIO, settings: "Ingest", sleep: Callable[[float], None], open_at: Callable) -> None:
     tag: str | None = None
-    failed = 0
+    failed = most = 0
     while True:
         before = file.tell()
         try:
@@ -77,17 +92,22 @@ def _download(url: str, file: BinaryIO, settings: "Ingest", sleep: Callable[[flo
             with source:
                 file.seek(start)  # a server that knows no ranges begins anew
                 file.truncate()
-                while piece := _read(source):
+                cut = False
+                while not cut:
+                    piece, cut = _read(source)
                     file.write(piece)
-            if total is None or file.tell() == total:
+                    if not piece:
+                        break
+            if file.tell() == total or total is None and not cut:
                 return
-            if file.tell() > total:
+            if total is not None and file.tell() > total:
                 file.seek(0)
                 file.truncate()
             raise _Again("cut")
         except _Again as again:
-            # A connection that brought something before it was cut counts as a first failure.
-            failed = 1 if file.tell() > before else failed + 1
+            # A connection that brought more than any before it counts as a first failure.
+            failed = 1 if file.tell() > most else failed + 1
+            most = max(most, file.tell())
             if failed >= settings.attempts:
                 raise FetchError(str(again)) from None
             # Jitter comes from the system: it decides when bytes come, never which.
@@ -95,13 +115,14 @@ def _download(url: str, file: BinaryIO, settings: "Ingest", sleep: Callable[[flo
             sleep(min(MAX_WAIT_SECONDS, max(again.wait, settings.backoff_seconds * 2 ** (failed - 1) * jitter)))
 
 
-def _read(source) -> bytes:
+def _read(source) -> tuple[bytes, bool]:
+    """(the next piece, empty at the end; whether the connection was cut)."""
     try:
-        return source.read(_PIECE)
+        return source.read(_PIECE), False
     except http.client.IncompleteRead as cut:
-        return cut.partial
+        return cut.partial, True
     except (OSError, http.client.HTTPException):
-        return b""  # the length tells whether something is missing
+        return b"", True
 
 
 def _open_web(url: str, start: int, tag: str | None, timeout: float):

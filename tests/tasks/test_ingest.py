@@ -64,6 +64,16 @@ def test_input_that_matches_nothing(text, root):
         plan([text], Ingest(), root)
 
 
+def test_known_input_may_be_gone(tmp_path, root, caplog):
+    put(tmp_path, "new.warc.gz")
+    gone, new = f"{tmp_path}/gone/*.warc.gz", f"{tmp_path}/new.warc.gz"
+    settings = Ingest(sources={"books": [f"{tmp_path}/books/*"]})
+    planned = plan([gone, new], settings, root, known=[gone, f"{tmp_path}/books/*"])
+    assert len(planned.inputs) == 1 and "gone/*.warc.gz matches no file" in caplog.text
+    with pytest.raises(UserError, match="books.* matches no file"):
+        plan([gone, new], settings, root, known=[gone])
+
+
 def test_no_input(root):
     with pytest.raises(UserError, match="no input"):
         plan([], Ingest(), root)

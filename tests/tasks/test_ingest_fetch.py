@@ -18,7 +18,8 @@ FILES = [f"crawl-data/CC-MAIN-2025-18/segments/1/warc/CC-MAIN-{n}.warc.gz" for n
 
 
 class Crawl(http.server.BaseHTTPRequestHandler):
-    """Serves `files`; what `faults` lists for a path happens first, one a request: a status, "cut", "no_range"."""
+    """Serves `files`; what `faults` lists for a path happens first, one a request: a status, "cut", "no_range",
+    "chunks" (no length is stated) or "chunks_cut"."""
 
     protocol_version = "HTTP/1.1"
     files: dict[str, bytes]
@@ -36,6 +37,15 @@ class Crawl(http.server.BaseHTTPRequestHandler):
             self.send_header("Retry-After", "0")
             self.send_header("Content-Length", "0")
             self.end_headers()
+            return
+        if fault in ("chunks", "chunks_cut"):
+            self.send_response(200)
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            self.wfile.write(b"%x\r\n%s" % (len(data), data if fault == "chunks" else data[:len(data) // 2]))
+            if fault == "chunks":
+                self.wfile.write(b"\r\n0\r\n\r\n")
+            self.close_connection = True
             return
         start = 0
         if (wanted := self.headers.get("Range")) and fault != "no_range":
@@ -113,8 +123,35 @@ def test_throttling_and_cut_connections_are_outlasted(crawl, root):
 
 def test_what_was_fetched_is_not_fetched_again(crawl, root):
     first = plan(["commoncrawl:CC-MAIN-2025-18"], fast(crawl), root)
-    seen = dict(crawl.seen)
-    assert plan(["commoncrawl:CC-MAIN-2025-18"], fast(crawl), root) == first and dict(crawl.seen) == seen
+    seen = {name: crawl.seen[name] for name in FILES}
+    assert plan(["commoncrawl:CC-MAIN-2025-18"], fast(crawl), root) == first
+    assert {name: crawl.seen[name] for name in FILES} == seen
+
+
+def test_a_path_list_that_grew_is_seen_and_the_old_one_serves_when_the_server_is_down(crawl, root):
+    paths = "crawl-data/CC-MAIN-2025-18/warc.paths.gz"
+    whole, crawl.files[paths] = crawl.files[paths], gzip.compress(FILES[0].encode() + b"\n")
+    assert len(plan(["commoncrawl:CC-MAIN-2025-18"], fast(crawl), root).inputs) == 1
+    crawl.files[paths] = whole
+    crawl.faults = {paths: [503] * 4}
+    assert len(plan(["commoncrawl:CC-MAIN-2025-18"], fast(crawl), root).inputs) == 1
+    assert len(plan(["commoncrawl:CC-MAIN-2025-18"], fast(crawl), root).inputs) == 3
+
+
+def test_a_mirror_of_the_same_files_adds_none(crawl, root, tmp_path):
+    for name, data in crawl.files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(data)
+    texts = ["commoncrawl:CC-MAIN-2025-18", str(tmp_path / "crawl-data/CC-MAIN-2025-18/warc.paths.gz")]
+    planned = plan(texts, fast(crawl), root)
+    assert [i.uri for i in planned.inputs] == [f"commoncrawl:{name}" for name in FILES]
+
+
+def test_a_download_of_no_stated_length_that_is_cut_is_not_taken_for_whole(crawl, root):
+    crawl.faults = {FILES[0]: ["chunks_cut", "chunks_cut", "chunks"]}
+    with open(fetch(crawl.url + FILES[0], root, fast(crawl)), "rb") as file:
+        assert file.read() == crawl.files[FILES[0]]
+    assert crawl.seen[FILES[0]] == 3
 
 
 def test_a_failed_download_is_a_failure_and_not_the_end(crawl, root):
