@@ -145,13 +145,15 @@ class Root:
         return self.write_bytes(path, parquet(table, **options))
 
     def link(self, source: str, target: str) -> None:
-        """Makes `target` the same file as `source`: a hard link where there is one, else a copy."""
+        """Makes `target` the same file as `source`, durably: a hard link where there is one, else a copy."""
         with self.open(source) as file:
             if self.local is not None:
-                os.makedirs(os.path.dirname(self.at(target)), exist_ok=True)
-                with contextlib.suppress(FileExistsError):
+                folder = os.path.dirname(self.at(target))
+                with contextlib.suppress(FileExistsError), _told_when_full(self.at(target)):
+                    os.makedirs(folder, exist_ok=True)
                     try:
                         os.link(self.at(source), self.at(target))
+                        _sync(folder)
                     except OSError as error:
                         if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP):
                             raise
@@ -210,19 +212,25 @@ def parquet(table: pa.Table, **options) -> memoryview:
 def replacing(target: str) -> Iterator[io.BufferedWriter]:
     """A local file to write that takes the place of `target` when the block ends without an error."""
     folder = os.path.dirname(target)
-    os.makedirs(folder, exist_ok=True)
     temporary = os.path.join(folder, f".{os.path.basename(target)}.{uuid.uuid4().hex[:12]}.tmp")
     try:
-        with open(temporary, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        with _told_when_full(target):
+            os.makedirs(folder, exist_ok=True)
+            with open(temporary, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, target)
+            _sync(folder)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+
+
+@contextlib.contextmanager
+def _told_when_full(target: str) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(
@@ -230,6 +238,12 @@ def replacing(target: str) -> Iterator[io.BufferedWriter]:
                 f"with GRISTMILL_HOME, and run the same again: it goes on where it stopped"
             ) from error
         raise
+
+
+def _sync(folder: str) -> None:
+    """Flushes the entries of a folder: without it a name that was given may be gone after a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
     finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
+        os.close(descriptor)

@@ -126,3 +126,20 @@ def test_the_home_is_the_argument_then_the_environment_then_data(monkeypatch, tm
     monkeypatch.setenv("GRISTMILL_HOME", "s3://bucket/prefix")
     assert home_uri() == "s3://bucket/prefix"
     assert home_uri(str(tmp_path)) == str(tmp_path)
+
+
+def test_a_link_outlives_a_power_cut_and_a_full_disk_is_told(root, monkeypatch):
+    root.write_bytes("a", b"x")
+    synced, fsync = [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")) or fsync(fd))
+    root.link("a", "folder/b")
+    assert synced == [root.at("folder")]
+    for function in ("link", "makedirs"):
+
+        def full(*_, **__):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, function, full)
+            with pytest.raises(UserError, match="the disk is full"):
+                root.link("a", "other/c")
