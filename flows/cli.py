@@ -242,12 +242,17 @@ def sql(
     ] = None,
     parameter: Annotated[list[str] | None, typer.Option("--param", help="NAME=VALUE of a canned query")] = None,
     seconds: Annotated[float, typer.Option("--timeout", help="seconds after which a query is ended")] = 300.0,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="build lineage.duckdb anew first (after moving data)")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Query the lineage, read-only: gristmill sql "SELECT * FROM corpora", gristmill sql funnel, or a shell."""
     from flows.present import print_tables
-    from tasks import query
+    from tasks import lineage, query
 
+    if rebuild:
+        lineage.rebuild(root())
     if statement is None:
         query.shell(root())
         return

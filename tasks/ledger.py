@@ -152,10 +152,3 @@ def compact(root: Root, loose: int = LOOSE) -> int:
                 root.remove(path)
                 removed += 1
     return removed
-
-
-def rebuild(root: Root) -> str:
-    """Builds `lineage.duckdb` anew from the events and the manifests, puts it in place, and returns its path or URI."""
-    from tasks import lineage  # which reads events through this module
-
-    return lineage.rebuild(root)

@@ -18,7 +18,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from tasks import ledger
+from tasks import lineage
 from tasks.errors import UserError
 from tasks.lineage import LINEAGE
 from tasks.storage import Root
@@ -274,7 +274,7 @@ def _command(root: Root, command: str, words: list[str]) -> None:
             if re.sub(r"--[^\n]*", "", statement).strip():
                 _show(run(root, statement))
     elif command == ".rebuild":
-        print(ledger.rebuild(root))
+        print(lineage.rebuild(root))
     else:
         raise UserError(f"{command} is not a command here; .help says what there is")
 

@@ -43,7 +43,7 @@ def ask(python: str, file: str, queries: list[str]) -> dict:
 
 def main(versions: list[str]) -> int:
     sys.path.insert(0, str(PROJECT))
-    from tasks import ledger, query
+    from tasks import lineage, query
     from tasks.storage import Root
     from tests.lineage_home import make_home
 
@@ -51,7 +51,7 @@ def main(versions: list[str]) -> int:
         root = Root(os.environ.get("GRISTMILL_HOME") or f"{scratch}/home")
         if "GRISTMILL_HOME" not in os.environ:
             make_home(root)
-        file, queries = ledger.rebuild(root), [str(path) for path in query.canned().values()]
+        file, queries = lineage.rebuild(root), [str(path) for path in query.canned().values()]
         ours = ask(sys.executable, file, queries)
         wrong = [f"this version: {name}: {answer}" for name, answer in ours.items() if str(answer).startswith("failed")]
         for version in versions:

@@ -6,7 +6,7 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from tasks import ledger, query
+from tasks import lineage, query
 from tasks.storage import Root
 from tests.lineage_home import make_home, url_of, uuid_of
 
@@ -15,14 +15,14 @@ from tests.lineage_home import make_home, url_of, uuid_of
 def home(tmp_path_factory) -> Root:
     root = Root(str(tmp_path_factory.mktemp("home")))
     make_home(root)
-    ledger.rebuild(root)
+    lineage.rebuild(root)
     return root
 
 
 @pytest.fixture(scope="module")
 def empty(tmp_path_factory) -> Root:
     root = Root(str(tmp_path_factory.mktemp("empty")))
-    ledger.rebuild(root)
+    lineage.rebuild(root)
     return root
 
 
@@ -70,7 +70,7 @@ def test_the_signals_that_are_annotated_are_those_that_are_measured(tmp_path):
     row = [[b"0" * 16] if field.name == "doc_id" else [None] for field in SIGNALS]
     root.write_table(path, pa.table([pa.array(v, f.type.storage_type if f.name == "doc_id" else f.type)
                                      for v, f in zip(row, SIGNALS, strict=True)], SIGNALS.names))
-    ledger.rebuild(root)
+    lineage.rebuild(root)
     shown = query.run(root, "FROM signals LIMIT 0").schema.names
     assert set(SIGNALS.names) - {"minhash"} <= set(shown)
 
@@ -119,7 +119,7 @@ def test_duplicate_clusters_follow_chains(tmp_path):
     root, pages = Root(str(tmp_path)), ["a/1", "a/2", "a/3", "a/4"]
     chain = [_fate("a/1"), *(_fate(page, "dedup", "exact", of) for page, of in zip(pages[1:], pages, strict=False))]
     publish(root, "web", 1, [_part(root, "aa" * 16, pages)], [chain], [[_tokens("a/1", 9)]])
-    ledger.rebuild(root)
+    lineage.rebuild(root)
     assert rows(root, "duplicate_clusters", "size clusters removed a_survivor") == [(4, 1, 3, str(uuid_of("a/1")))]
 
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tasks import doctor, ledger
+from tasks import doctor, lineage
 from tasks.errors import UserError
 from tasks.storage import Root
 from tests.lineage_home import make_home
@@ -24,7 +24,7 @@ def findings(root: Root, **options) -> dict[str, tuple[str, str, str]]:
 def test_a_sound_home_is_ok(tmp_path):
     root = Root(str(tmp_path))
     make_home(root)
-    ledger.rebuild(root)
+    lineage.rebuild(root)
     found = findings(root)
     for check in ("python", "data root", "lineage", "locks", "unfinished files", "settings", "prefect server"):
         assert found[check][0] == "ok", (check, found[check])
@@ -130,7 +130,7 @@ def test_left_over_files_and_held_locks_are_told(tmp_path):
 def test_a_lineage_that_is_broken_or_stale_is_told(tmp_path):
     root = Root(str(tmp_path))
     make_home(root)
-    ledger.rebuild(root)
+    lineage.rebuild(root)
     root.remove("corpora/other/versions/000001/plan.parquet")
     assert doctor.lineage(root)[0] == "warn" and doctor.lineage(root)[1].startswith("1 of the tables")
     (tmp_path / "lineage.duckdb").write_bytes(b"x" * 10_000)

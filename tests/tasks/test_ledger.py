@@ -39,7 +39,7 @@ def test_an_event_reads_back_as_it_was_recorded(tmp_path):
 def test_losses_that_are_not_finite_stay_readable_json(tmp_path):
     root = Root(str(tmp_path))
     ledger.record(root, "step", "r", {"steps": [{"step": 1, "loss": float("nan")}, {"step": 2, "loss": float("inf")}]})
-    ledger.rebuild(root)
+    lineage.rebuild(root)
     assert str(read(root, "SELECT loss FROM steps ORDER BY step")) == "[(nan,), (inf,)]"
     assert read(root, "SELECT json_valid(payload) FROM events") == [(True,)]
 
@@ -69,11 +69,11 @@ def test_processes_record_at_once_while_others_compact_and_rebuild(tmp_path):
         writer.start()
     while any(writer.is_alive() for writer in writers):
         ledger.compact(root, loose=2)
-        ledger.rebuild(root)
+        lineage.rebuild(root)
     for writer in writers:
         writer.join()
         assert writer.exitcode == 0
-    ledger.rebuild(root)
+    lineage.rebuild(root)
     expected = sorted(f"{worker}/{number}" for worker in range(3) for number in range(20))
     assert [subject for subject, in read(root, "SELECT subject FROM failures ORDER BY subject")] == expected
 
@@ -121,7 +121,7 @@ def test_a_damaged_event_is_reported_and_never_removed(tmp_path):
     assert [event["event_id"] for event in ledger.events(root)[0]] == [kept] and ledger.events(root)[1] == [broken]
     ledger.compact(root, loose=1)
     assert root.exists(broken) and ids(root) == {kept}
-    ledger.rebuild(root)
+    lineage.rebuild(root)
     assert (broken, "event_unreadable") in read(root, "SELECT subject, reason FROM failures")
 
 
@@ -174,7 +174,7 @@ TABLES = _tables()
 def test_a_rebuild_gives_the_tables_of_the_contract(tmp_path):
     root = Root(str(tmp_path))
     make_home(root)
-    assert ledger.rebuild(root) == str(tmp_path / "lineage.duckdb")
+    assert lineage.rebuild(root) == str(tmp_path / "lineage.duckdb")
     assert read(root, "SELECT name, version, parent, is_current, documents, tokens FROM corpora ORDER BY ALL") == [
         ("other", 1, None, True, 1, 50), ("web", 1, None, False, 2, 200), ("web", 2, 1, True, 3, 400)]
     assert read(root, "SELECT flow, outcome, seconds >= 0 FROM runs") == [("build-corpus", "ok", True)]
@@ -192,7 +192,7 @@ def test_a_rebuild_gives_the_tables_of_the_contract(tmp_path):
 def test_no_page_text_reaches_the_file(tmp_path):
     root = Root(str(tmp_path))
     make_home(root)
-    ledger.rebuild(root)
+    lineage.rebuild(root)
     assert b"secret text" not in (tmp_path / "lineage.duckdb").read_bytes()
 
 
@@ -200,14 +200,14 @@ def test_no_page_text_reaches_the_file(tmp_path):
 def test_paths_with_the_letters_of_globs_and_quotes_work(tmp_path, folder):
     root = Root(str(tmp_path / folder))
     make_home(root)
-    ledger.rebuild(root)
+    lineage.rebuild(root)
     assert read(root, "SELECT count(*) FROM signals") == [(12,)]
 
 
 def test_a_home_on_an_object_store_gets_one_file(tmp_path):
     root = Root("memory://lineage-test")
     make_home(root)
-    assert ledger.rebuild(root) == "memory:///lineage-test/lineage.duckdb"
+    assert lineage.rebuild(root) == "memory:///lineage-test/lineage.duckdb"
     (tmp_path / "copy.duckdb").write_bytes(root.read_bytes("lineage.duckdb"))
     with duckdb.connect(str(tmp_path / "copy.duckdb"), read_only=True) as con:
         assert con.execute("SELECT sum(documents) FROM corpora").fetchone() == (6,)
@@ -216,7 +216,7 @@ def test_a_home_on_an_object_store_gets_one_file(tmp_path):
 def test_an_old_storage_version_is_written(tmp_path):
     """DuckDB 1.0 reads storage version 64 (https://duckdb.org/docs/stable/internals/storage): byte 12 of the file."""
     root = Root(str(tmp_path))
-    ledger.rebuild(root)
+    lineage.rebuild(root)
     header = (tmp_path / "lineage.duckdb").read_bytes()[:20]
     assert header[8:12] == b"DUCK" and int.from_bytes(header[12:20], "little") == 64
 
@@ -224,12 +224,12 @@ def test_an_old_storage_version_is_written(tmp_path):
 def test_readers_are_undisturbed_while_a_rebuild_replaces_the_file(tmp_path):
     root = Root(str(tmp_path))
     make_home(root)
-    ledger.rebuild(root)
+    lineage.rebuild(root)
     done = threading.Event()
 
     def rebuild():
         while not done.is_set():
-            ledger.rebuild(root)
+            lineage.rebuild(root)
 
     thread = threading.Thread(target=rebuild)
     thread.start()
@@ -246,7 +246,7 @@ def test_readers_are_undisturbed_while_a_rebuild_replaces_the_file(tmp_path):
 
 def test_a_reader_that_stays_keeps_what_it_opened(tmp_path):
     root = Root(str(tmp_path))
-    ledger.rebuild(root)
+    lineage.rebuild(root)
     program = ("import duckdb, sys\n"
                "con = duckdb.connect(sys.argv[1], read_only=True)\n"
                "print('open', flush=True); input()\n"
@@ -255,7 +255,7 @@ def test_a_reader_that_stays_keeps_what_it_opened(tmp_path):
                             stdout=subprocess.PIPE, text=True)
     assert held.stdout.readline() == "open\n"
     ledger.record(root, "failure", "x", {})
-    ledger.rebuild(root)
+    lineage.rebuild(root)
     assert held.communicate("\n")[0] == "0\n"
     assert read(root, "SELECT count(*) FROM failures") == [(1,)]
 
@@ -270,7 +270,7 @@ def test_two_versions_whose_signals_differ_stand_side_by_side(tmp_path):
     manifest["parts"][0]["signals"] = "work/annotate/00/old/table.parquet"
     root.write_table("work/annotate/00/old/table.parquet", old)
     root.write_json(path, manifest)
-    ledger.rebuild(root)
+    lineage.rebuild(root)
     assert read(root, "SELECT version, count(old_score), count(lorem_ipsum) FROM signals WHERE name = 'web' GROUP BY 1 "
                       "ORDER BY 1") == [(1, 4, 0), (2, 0, 7)]
 
@@ -281,7 +281,7 @@ def test_a_broken_manifest_and_a_missing_table_do_not_end_a_rebuild(tmp_path):
     root.write_bytes("corpora/web/versions/000001/manifest.json", b'{"name": "web"')
     root.write_bytes("corpora/web/versions/000003/tokens/shard-00000.parquet", b"of a version not yet published")
     root.remove(root.read_json("corpora/other/versions/000001/manifest.json")["parts"][0]["signals"])
-    ledger.rebuild(root)
+    lineage.rebuild(root)
     assert read(root, "SELECT name, version FROM corpora ORDER BY 1") == [("other", 1), ("web", 2)]
     assert read(root, "SELECT subject, reason FROM failures") == [
         ("corpora/web/versions/000001/manifest.json", "manifest_unreadable")]
@@ -291,7 +291,7 @@ def test_a_broken_manifest_and_a_missing_table_do_not_end_a_rebuild(tmp_path):
 def test_a_manifest_without_plan_parts_or_fates_is_a_version_too(tmp_path):
     root = Root(str(tmp_path))
     root.write_json("corpora/web/versions/000001/manifest.json", {"name": "web", "version": 1, "documents": 3})
-    ledger.rebuild(root)
+    lineage.rebuild(root)
     assert read(root, "SELECT name, version, documents, is_current FROM corpora") == [("web", 1, 3, False)]
     assert read(root, "SELECT count(*) FROM failures") == [(0,)]
 
@@ -301,7 +301,7 @@ def test_a_run_that_starts_again_is_open_again(tmp_path):
     for payload in ({"state": "started"}, {"state": "ended", "outcome": "failed", "reason": "Stopped"},
                     {"state": "started"}):
         ledger.record(root, "training", "r", payload)
-    ledger.rebuild(root)
+    lineage.rebuild(root)
     assert read(root, "SELECT outcome, reason, ended_at, started_at IS NOT NULL FROM trainings") == [
         (None, None, None, True)]
 
@@ -309,5 +309,5 @@ def test_a_run_that_starts_again_is_open_again(tmp_path):
 def test_events_are_json_that_keeps_what_tables_leave_out(tmp_path):
     root = Root(str(tmp_path))
     ledger.record(root, "training", "r", {"state": "started", "favourite": "colour"})
-    ledger.rebuild(root)
+    lineage.rebuild(root)
     assert json.loads(read(root, "SELECT payload FROM events")[0][0])["favourite"] == "colour"

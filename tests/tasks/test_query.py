@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks import ledger, query
+from tasks import ledger, lineage, query
 from tasks.errors import UserError
 from tasks.storage import Root
 from tests.lineage_home import make_home
@@ -17,7 +17,7 @@ def home(tmp_path_factory) -> Root:
     root = Root(str(tmp_path_factory.mktemp("home")))
     make_home(root)
     root.write_bytes("prefect/secret.txt", b"x")
-    ledger.rebuild(root)
+    lineage.rebuild(root)
     return root
 
 
@@ -107,21 +107,21 @@ def test_a_file_that_is_no_database_is_said(tmp_path):
 def test_a_data_root_that_lost_its_tables_is_said(tmp_path):
     root = Root(str(tmp_path / "a"))
     make_home(root)
-    ledger.rebuild(root)
+    lineage.rebuild(root)
     os.rename(tmp_path / "a", tmp_path / "b")
     with pytest.raises(UserError, match="cannot be read, .*rebuild") as caught:
         query.run(Root(str(tmp_path / "b")), "SELECT count(*) FROM documents")
     assert "\n" not in str(caught.value)
-    ledger.rebuild(Root(str(tmp_path / "b")))
+    lineage.rebuild(Root(str(tmp_path / "b")))
     assert query.run(Root(str(tmp_path / "b")), "SELECT count(*) AS n FROM documents").to_pylist() == [{"n": 12}]
 
 
 def test_an_open_connection_and_a_rebuild_do_not_meet(tmp_path):
     root = Root(str(tmp_path))
-    ledger.rebuild(root)
+    lineage.rebuild(root)
     with query.open_lineage(root) as old:
         ledger.record(root, "failure", "x", {})
-        ledger.rebuild(root)
+        lineage.rebuild(root)
         with query.open_lineage(root) as new:
             assert new.execute("SELECT count(*) FROM failures").fetchone() == (1,)
             assert old.execute("SELECT count(*) FROM failures").fetchone() == (0,)
@@ -130,7 +130,7 @@ def test_an_open_connection_and_a_rebuild_do_not_meet(tmp_path):
 def test_a_data_root_on_an_object_store_is_queried():
     root = Root("memory://query-test")
     make_home(root)
-    ledger.rebuild(root)
+    lineage.rebuild(root)
     assert query.run(root, "tokens_by_source", {"corpus": "web"})["tokens"].to_pylist() == [400]
     with pytest.raises(UserError):
         query.run(root, "FROM read_text('/etc/hostname')")
