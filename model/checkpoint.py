@@ -23,6 +23,11 @@ def name(step: int) -> str:
     return f"step-{step:08d}"
 
 
+def step(path: Path) -> int:
+    """The step that a checkpoint's folder is named after."""
+    return int(path.name.removeprefix("step-"))
+
+
 def begin(folder: Path, step: int) -> Path:
     """An empty temporary folder to write the files of `step` into; what an earlier crash left there is removed."""
     temporary = folder / f".{name(step)}.partial"

@@ -4,7 +4,6 @@ A version is a folder (any fsspec URI) with `manifest.json` and the files that i
 """
 
 import json
-import os
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -17,6 +16,7 @@ import pyarrow.parquet as pq
 
 from tasks.errors import UserError
 from tasks.schema import id_words
+from tasks.storage import replacing
 
 INDEX_COLUMNS = ["doc_id", "source", "domain", "language", "repeat", "n_bytes", "n_tokens"]
 
@@ -128,10 +128,8 @@ def tokens(corpus: Corpus, shard: int) -> tuple[np.ndarray, np.ndarray]:
             return flat, starts
         corpus.cache.mkdir(parents=True, exist_ok=True)
         for path, array in zip(cached, (flat, starts), strict=True):
-            temporary = path.with_name(f".{path.name}.{os.getpid()}")   # several ranks may write it at once
-            with open(temporary, "wb") as file:
+            with replacing(str(path)) as file:          # several ranks may write it at once, also on other machines
                 np.save(file, array)
-            os.replace(temporary, path)
     return tuple(np.load(path, mmap_mode="r") for path in cached)
 
 

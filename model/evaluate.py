@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from model.corpus import Corpus, corpus_folder, held_out, open_corpus
+from model.corpus import Corpus, held_out, open_corpus
 from model.data import corpus_samples
 from model.finetune import read_rows
 from model.generate import load_run
@@ -126,12 +126,8 @@ def check_choices(path: str, rows: list[dict]) -> None:
     """UserError for a row whose choices or gold cannot be scored."""
     for number, row in enumerate(rows, 1):
         choices, gold = row["choices"], row["gold"]
-        if (
-            not isinstance(choices, list)
-            or len(choices) < 2
-            or not isinstance(gold, int)
-            or not 0 <= gold < len(choices)
-        ):
+        if not isinstance(choices, list) or len(choices) < 2 or not isinstance(gold, int) \
+                or not 0 <= gold < len(choices):
             raise UserError(f"{path}, row {number}: choices is a list of two or more texts and gold the index of the "
                             "right one")
 
@@ -141,16 +137,13 @@ def evaluate(config: dict) -> dict:
     settings = parse(Evaluate, config["settings"])
     model, tokenizer, about = load_run(config["run_folder"], settings.device)
     results = []
-    source = about.get("corpus") or about.get("base", {}).get("corpus")
-    if settings.held_out and source:
-        folder = config.get("corpus_folder") or corpus_folder(config["home"], source["name"], source["version"])
-        corpus = open_corpus(folder, config.get("cache"))
+    if config["corpus_folder"]:
+        corpus = open_corpus(config["corpus_folder"], config.get("cache"))
         theirs = load_tokenizer(f"{corpus.folder}/tokenizer")
         if theirs.digest != tokenizer.digest:
             raise UserError(f"{corpus.folder}/tokenizer: tokenizer {theirs.name!r} is not the one that run "
                             f"{about['run']!r} was trained with ({tokenizer.name!r}): take a corpus made with that")
-        kept = about["settings"] if "corpus" in about else about["base"]["settings"]
-        results += held_out_rows(model, corpus, kept, settings)
+        results += held_out_rows(model, corpus, about.get("base", about)["settings"], settings)
     for path in settings.benchmarks:
         rows, _ = read_rows(path, ("query", "choices", "gold"))
         check_choices(path, rows)

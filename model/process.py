@@ -1,8 +1,10 @@
 """What every process of a run does around its work: read the configuration, die with the launcher, report mistakes."""
 
 import ctypes
+import errno
 import json
 import os
+import shutil
 import signal
 import sys
 import traceback
@@ -32,13 +34,26 @@ def run_main(work: Callable[[dict], object]) -> None:
         (path.parent / "error.json").write_text(json.dumps({"message": str(error)}))
         print(f"error: {error}", file=sys.stderr, flush=True)
         _leave(2)
-    except Exception:
+    except Exception as error:
         traceback.print_exc()
+        if _disk_full(error, path.parent):
+            (path.parent / "error.json").write_text(json.dumps({"message": (
+                f"the disk is full: {path.parent} could not be written; free some space or lower keep_checkpoints, "
+                "and launch the same run again: it goes on from its last checkpoint")}))
+            _leave(2)
         _leave(1)
     if result is None and rank == 0:
         (path.parent / "error.json").write_text(json.dumps({"stopped": True}))
         _leave(STOPPED)
     _leave(0)
+
+
+def _disk_full(error: BaseException, folder: Path) -> bool:
+    """Whether that is why `error` was raised; PyTorch and safetensors say only that a write failed."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return "write" in f"{type(error).__name__} {error}".lower() and shutil.disk_usage(folder).free < 1 << 20 \
+        or "No space left" in str(error)
 
 
 def _leave(status: int) -> None:
@@ -50,10 +65,13 @@ def _leave(status: int) -> None:
 
 def _die_with_parent() -> None:
     """SIGKILL when the parent dies (Linux): torchrun gives ranks sessions that no signal to its group reaches."""
-    parent = os.getppid()
     try:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)              # PR_SET_PDEATHSIG
     except (OSError, AttributeError):
         return                                                  # not Linux: the launcher kills what it finds
-    if os.getppid() != parent:
+    launcher = os.environ.get("GRISTMILL_LAUNCHER")
+    try:
+        if launcher:
+            os.kill(int(launcher), 0)                           # it may be gone since before this line
+    except ProcessLookupError:
         sys.exit(1)

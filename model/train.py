@@ -1,14 +1,12 @@
 """The training loop: `python -m model.train CONFIG.json` under torchrun or the deepspeed launcher.
 
-The configuration is written by tasks/launch. The folder it names gets packing.parquet (which tokens each sample
-holds), metrics.jsonl (a line a step), checkpoints/, tokenizer/ and, at the end, summary.json. A mistake of the user
-is left in error.json for the launcher.
+The configuration is written by tasks/launch; model/run_folder says what the folder it names gets. A mistake of the
+user is left in error.json for the launcher.
 """
 
 import dataclasses
 import json
 import math
-import os
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -16,22 +14,21 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import fsspec
 import numpy as np
 import pyarrow.parquet as pq
 import torch
 import torch.distributed as dist
 
-from model import checkpoint
+from model import checkpoint, run_folder
 from model.config import ModelConfig, check_fit
-from model.convert import load_weights, save_weights
+from model.convert import load_weights
 from model.corpus import held_out, open_corpus
 from model.data import Batch, Samples, corpus_samples, packing_table
 from model.energy import Meter
 from model.engine import DeepSpeed, Torch, start
 from model.optimizer import learning_rate
 from model.process import run_main
-from model.settings import FREE, Optimisation, Pretrain, parse
+from model.settings import Optimisation, Pretrain, parse
 from model.transformer import Transformer, token_losses
 from tasks.errors import UserError
 
@@ -71,12 +68,10 @@ def pretraining(config: dict, settings: Pretrain, model: ModelConfig, length: in
     few = corpus_samples(corpus, test, length, 0) if len(test) else None
 
     def write_packing(path: Path, last: int) -> None:
-        temporary = path.with_suffix(".partial")
-        with pq.ParquetWriter(temporary, packing_table(corpus, chosen, samples, 0, 0).schema, compression="zstd",
+        with pq.ParquetWriter(path, packing_table(corpus, chosen, samples, 0, 0).schema, compression="zstd",
                               write_page_checksum=True) as writer:
             for epoch in range(-(-last // samples.rows)):
                 writer.write_table(packing_table(corpus, chosen, samples, epoch, last))
-        os.replace(temporary, path)
 
     return Material(samples, few, n_bytes, write_packing, f"{corpus.folder}/tokenizer",
                     {"corpus": {"name": corpus.manifest["name"], "version": corpus.manifest["version"],
@@ -151,9 +146,10 @@ def train(config: dict, settings: Optimisation, prepare: Callable = pretraining)
     done = {"step": 0, "samples": 0, "tokens": 0, "seconds": 0.0, "energy_joules": 0.0}
     last = checkpoint.latest(folder / "checkpoints")
     if last:
-        done = _resume(engine, last, about, done, rank)
+        done = run_folder.resume(engine, last, about, done, rank)
     if rank == 0:
-        _open_folder(folder, material, settings, done["step"])
+        run_folder.open_folder(folder, material.write_packing, settings.steps * settings.batch, material.tokenizer,
+                               done["step"])
         print(f"{config['run']}: {model_config.parameters:,} parameters, {samples.rows} rows of {length} an epoch, "
               f"{world} x {device.type}, {settings.engine} ZeRO {settings.zero_stage}, step {done['step']}", flush=True)
     meter, began = Meter(device.index, settings.cpu_watts), time.monotonic()
@@ -213,16 +209,15 @@ def train(config: dict, settings: Optimisation, prepare: Callable = pretraining)
                 "energy_joules": done["energy_joules"] + _sum(meter.joules(), device),
                 "energy_how": meter.how,
             }
-            saved = _save(engine, folder / "checkpoints", now | about, model_config, rank)
-            if rank == 0:
-                checkpoint.prune(folder / "checkpoints", settings.keep_checkpoints)
+            last = run_folder.save(engine, folder, now | about, model_config, rank, settings.keep_checkpoints)
         if stopped:
             break
     batches.close()
     if stopped and done["step"] < settings.steps:
         return None
-    return _finish(folder, saved if last is None or done["step"] != _step(last) else last, rank, world,
-                   model_config, samples)
+    summary = run_folder.finish(folder, last, world, model_config, samples) if rank == 0 else {}
+    dist.barrier()                              # no node ends before the summary that its launcher reads
+    return summary
 
 
 class _Stop:
@@ -241,52 +236,6 @@ def _stop_flag() -> _Stop:
     return flag
 
 
-def _resume(engine, last: Path, about: dict, done: dict, rank: int) -> dict:
-    """Loads checkpoint `last`. UserError when it belongs to other settings, another corpus or another world size."""
-    was = checkpoint.read(last)
-    for part in ("model", "settings", "corpus", "rows", "base"):
-        before, now = was.get(part) or {}, about.get(part) or {}
-        for key in sorted((before.keys() | now.keys()) - (FREE if part == "settings" else set())):
-            if before.get(key) != now.get(key):
-                raise UserError(f"{last}: the checkpoint was written with {part}.{key} = {before.get(key)!r} and the "
-                                f"run has {now.get(key)!r}: set it back, or name another run")
-    if was["engine"] == "deepspeed" and was["world_size"] != about["world_size"]:
-        raise UserError(f"{last}: DeepSpeed's state was written by {was['world_size']} ranks and this run has "
-                        f"{about['world_size']}: start as many processes, or train with engine = torch")
-    engine.load(last / checkpoint.STATE, load_weights(last / checkpoint.WEIGHTS))
-    random_state = last / checkpoint.STATE / f"random-{rank}.pt"
-    if random_state.exists():
-        state = torch.load(random_state, weights_only=True)
-        torch.set_rng_state(state["cpu"])
-        if "cuda" in state and torch.cuda.is_available():
-            torch.cuda.set_rng_state(state["cuda"])
-    return {key: was[key] for key in done}
-
-
-def _open_folder(folder: Path, material: Material, settings: Optimisation, step: int) -> None:
-    """Writes packing.parquet and the tokenizer; cuts metrics.jsonl back to the checkpoint that is resumed from."""
-    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-    if not (folder / "packing.parquet").exists():
-        material.write_packing(folder / "packing.parquet", settings.steps * settings.batch)
-    if not (folder / "tokenizer").exists():
-        fs, path = fsspec.core.url_to_fs(material.tokenizer)
-        temporary = folder / ".tokenizer.partial"
-        temporary.mkdir(exist_ok=True)
-        for file in fs.ls(path, detail=False):
-            (temporary / file.rsplit("/", 1)[-1]).write_bytes(fs.cat_file(file))
-        os.replace(temporary, folder / "tokenizer")
-    path = folder / "metrics.jsonl"
-    kept = []
-    for line in path.read_text().splitlines() if path.exists() else []:
-        try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line + "\n")
-        except ValueError:
-            break                           # cut off by a crash
-    path.with_suffix(".partial").write_text("".join(kept))
-    os.replace(path.with_suffix(".partial"), path)
-
-
 def _evaluate(engine, material: Material, settings: Optimisation, device, rank: int, world: int) -> dict:
     sums = document_losses(engine.model, material.held_out, settings.micro_batch, device, (rank, world))
     nats, n_tokens = sums.sum(0)
@@ -294,62 +243,6 @@ def _evaluate(engine, material: Material, settings: Optimisation, device, rank: 
     if material.held_out_bytes:
         result["bits_per_byte"] = float(nats / math.log(2) / material.held_out_bytes)
     return result
-
-
-def _save(engine, checkpoints: Path, about: dict, model: ModelConfig, rank: int) -> Path:
-    temporary = checkpoint.begin(checkpoints, about["step"]) if rank == 0 else \
-        checkpoints / f".{checkpoint.name(about['step'])}.partial"
-    dist.barrier()
-    state = {"cpu": torch.get_rng_state()} | ({"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {})
-    torch.save(state, temporary / checkpoint.STATE / f"random-{rank}.pt")
-    weights = engine.weights()
-    if rank == 0:
-        save_weights(temporary / checkpoint.WEIGHTS, weights, model)
-    engine.save(temporary / checkpoint.STATE)
-    dist.barrier()
-    if rank == 0:
-        checkpoint.commit(temporary, about)
-    dist.barrier()
-    return checkpoints / checkpoint.name(about["step"])
-
-
-def _finish(folder: Path, last: Path, rank: int, world: int, model: ModelConfig, samples: Samples) -> dict | None:
-    if rank:
-        return None
-    about = json.loads((last / checkpoint.ABOUT).read_text())
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    carried = (
-        "run",
-        "kind",
-        "step",
-        "samples",
-        "tokens",
-        "seconds",
-        "energy_joules",
-        "energy_how",
-        "engine",
-        "zero_stage",
-        "settings",
-        "corpus",
-        "rows",
-        "base",
-    )
-    summary = {key: about[key] for key in carried if key in about}
-    summary |= {
-        "complete": True, "world_size": world, "parameters": model.parameters,
-        "checkpoint": str(last.relative_to(folder)),
-        "loss_first": lines[0]["loss"], "loss_last": lines[-1]["loss"], "epochs": about["samples"] / samples.rows,
-        "held_out_loss": lines[-1].get("held_out_loss"), "bits_per_byte": lines[-1].get("bits_per_byte"),
-        "tokens_per_second": about["tokens"] / sum(line["seconds"] for line in lines),
-        "padding": 1 - float(samples.plan(0).totals().sum()) / (samples.rows * samples.length)}
-    temporary = folder / ".summary.partial"
-    temporary.write_text(json.dumps(summary, indent=1, sort_keys=True))
-    os.replace(temporary, folder / "summary.json")
-    return summary
-
-
-def _step(path: Path) -> int:
-    return int(path.name.removeprefix("step-"))
 
 
 def _sum(value: float, device) -> float:

@@ -1,16 +1,15 @@
-"""Starts training, finetuning and evaluation as processes of their own, watches them, and records them.
+"""What a training, a finetuning and an evaluation are made of: the corpus, the run's folder, its configuration.
 
 A run lives in HOME/trainings/RUN. Launched again with the same settings it goes on from its last checkpoint, and a
 run that is complete is skipped. Whatever ends the wait here (an error, a cancelled flow, Ctrl-C) ends every rank.
 """
 
-import contextlib
 import json
 import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
@@ -21,29 +20,20 @@ from model import checkpoint
 from model.config import ModelConfig, check_fit, model_config
 from model.corpus import corpus_folder, open_corpus, verify
 from model.settings import FREE, Evaluate, Finetune, Optimisation, Pretrain, Processes
-from tasks import process_group
+from tasks import ranks
 from tasks.errors import UserError
 from tasks.ledger import record
+from tasks.ranks import Progress, Stopped
 from tasks.storage import Root, home_uri
 
+__all__ = ["Stopped", "evaluate", "finetune", "pretrain", "runs", "stream_text"]
+
 log = logging.getLogger("gristmill.launch")
-Progress = Callable[[dict], None]               # called with the newest line of metrics.jsonl
 
 
-class Stopped(RuntimeError):
-    """The ranks were told to stop, saved a checkpoint and ended: launch again to go on."""
-
-
-def pretrain(
-    home: str,
-    corpus: str,
-    version: int | None = None,
-    run: str | None = None,
-    settings: Pretrain | None = None,
-    processes: Processes | None = None,
-    progress: Progress | None = None,
-    run_id: str | None = None,
-) -> dict:
+def pretrain(home: str | Root, corpus: str, version: int | None = None, run: str | None = None,
+             settings: Pretrain | None = None, processes: Processes | None = None, progress: Progress | None = None,
+             run_id: str | None = None) -> dict:
     """Trains on a published corpus version and returns the run's summary (with `skipped` true when it was complete).
 
     `corpus` is a name under HOME/corpora or the URI of a corpus's folder; `run` defaults to a name made of corpus,
@@ -69,8 +59,8 @@ def pretrain(
     verify(published)
     ledger = {"task": "pretrain", "corpus": about["name"], "version": about["version"], "manifest": published.digest,
               "model_parameters": shape.parameters}
-    return _train(root, folder, "model.train", config, settings, processes or Processes(), ledger, progress,
-                  run_id)
+    return ranks.train(root, folder, "model.train", config, settings, processes or Processes(), ledger, progress,
+                       run_id)
 
 
 def finetune(home: str | Root, base: str, rows: str, run: str | None = None, settings: Finetune | None = None,
@@ -88,34 +78,21 @@ def finetune(home: str | Root, base: str, rows: str, run: str | None = None, set
     except FileNotFoundError:
         raise UserError(f"{rows}: no such file; give a jsonl{{,.gz}} file of {{instruction, input, output}}") from None
     source = was.get("base", was)  # a finetuned base keeps naming the corpus at the bottom
-    below = {
-        "run": base,
-        "step": was["step"],
-        "weights": weights,
-        "corpus": source["corpus"],
-        "settings": source["settings"],
-    }
+    below = {"run": base, "step": was["step"], "weights": weights, "corpus": source["corpus"],
+             "settings": source["settings"]}
     run = run or f"{base}-sft-{_key({'base': below, 'rows': digest, 'settings': settings.model_dump(mode='json')})}"
     folder = _run_folder(root, run)
-    config = {
-        "kind": "finetune",
-        "run": run,
-        "folder": str(folder),
-        "rows": os.path.abspath(rows) if "://" not in rows else rows,
-        "rows_sha256": digest,
-        "tokenizer": str(last.parent.parent / "tokenizer"),
-        "about": {"base": below},
-        "initial": str(last / checkpoint.WEIGHTS),
-        "model": was["model"],
-        "settings": settings.model_dump(mode="json"),
-    }
+    config = {"kind": "finetune", "run": run, "folder": str(folder), "rows_sha256": digest,
+              "rows": os.path.abspath(rows) if "://" not in rows else rows,
+              "tokenizer": str(last.parent.parent / "tokenizer"), "initial": str(last / checkpoint.WEIGHTS),
+              "about": {"base": below}, "model": was["model"], "settings": settings.model_dump(mode="json")}
     if summary := _complete(folder, config):
         return summary
     ledger = {"task": "finetune", "base": weights, "corpus": below["corpus"]["name"],
-              "version": below["corpus"]["version"],
-              "manifest": below["corpus"]["manifest_sha256"], "model_parameters": shape.parameters}
-    return _train(root, folder, "model.finetune", config, settings, processes or Processes(), ledger, progress,
-                  run_id)
+              "version": below["corpus"]["version"], "manifest": below["corpus"]["manifest_sha256"],
+              "model_parameters": shape.parameters}
+    return ranks.train(root, folder, "model.finetune", config, settings, processes or Processes(), ledger, progress,
+                       run_id)
 
 
 def evaluate(home: str | Root, run: str, settings: Evaluate | None = None, corpus: str | None = None,
@@ -124,42 +101,56 @@ def evaluate(home: str | Root, run: str, settings: Evaluate | None = None, corpu
 
     The held-out documents are those of the corpus version it was trained on, or of `corpus` where given.
     """
-    settings, root = settings or Evaluate(), _root(home)
+    settings, root, processes = settings or Evaluate(), _root(home), processes or Processes()
     last, was = _last(root, run)
-    folder = last.parent.parent
-    config = {"kind": "evaluate", "run": run, "folder": str(folder), "run_folder": str(folder), "home": root.uri,
+    folder, work = last.parent.parent, last.parent.parent / "evaluate"
+    held_out = _corpus_of(root, was, corpus, version) if settings.held_out else None
+    config = {"kind": "evaluate", "run": run, "folder": str(folder), "run_folder": str(folder),
               "cache": str(root.local / "cache" / "tokens"), "output": str(folder / "evaluation.json"),
-              "corpus_folder": corpus_folder(root.uri, corpus, version) if corpus else None,
-              "settings": settings.model_dump(mode="json")}
-    work = folder / "evaluate"
+              "corpus_folder": held_out, "settings": settings.model_dump(mode="json")}
     work.mkdir(exist_ok=True)
-    _write(work / "config.json", config)
-    processes = processes or Processes()
-    _run([sys.executable, "-m", "model.evaluate", str(work / "config.json")], work,
-                   _environment(root, processes, 1), processes.grace, lambda: None)
-    result = json.loads((folder / "evaluation.json").read_text())
+    with root.lock(f"trainings/{run}/evaluate/lock", f"the evaluation of {run!r}"):
+        ranks.write(work / "config.json", config)
+        ranks.run([sys.executable, "-m", "model.evaluate", str(work / "config.json")], work / "log.txt",
+                  work / "error.json", ranks.environment(root, processes, 1), processes.grace, lambda: None)
+        result = json.loads((folder / "evaluation.json").read_text())
+    about = {"step": result["step"], "checkpoint": str(last.relative_to(root.local))}
     for row in result["results"]:
-        payload = {key: row[key] for key in ("task", "metric", "domain", "value")}
-        record(
-            root,
-            "evaluation",
-            run,
-            payload
-            | {
-                "step": result["step"],
-                "checkpoint": str(last.relative_to(root.local)),
-                "n": row.get("questions", row.get("documents")),
-            },
-        )
+        record(root, "evaluation", run, {key: row[key] for key in ("task", "metric", "domain", "value")} | about
+               | {"n": row.get("questions", row.get("documents"))}, run_id)
     return result
 
 
-def stream_text(home: str | Root, run: str, prompt: str, max_tokens: int = 200, **sampling) -> Iterator[str]:
-    """Yields pieces of text from a run, in this process. `sampling`: temperature, top_k, top_p, seed, chat."""
+def _corpus_of(root: Root, was: dict, corpus: str | None, version: int | None) -> str:
+    """Folder of the corpus version whose held-out documents tell about a checkpoint: its own, or the one asked for."""
+    if corpus:
+        return corpus_folder(root.uri, corpus, version)
+    base = was.get("base", was)
+    of = base["corpus"]
+    folders = [f"{root.uri.rstrip('/')}/corpora/{of['name']}/versions/{of['version']:06d}"]
+    for path in (root.local / "trainings" / name / "config.json" for name in (was["run"], base["run"])):
+        if path.exists():                       # a corpus that was given by its URI
+            folders.append(json.loads(path.read_text()).get("corpus", {}).get("folder", folders[0]))
+    for folder in folders:
+        fs, path = fsspec.core.url_to_fs(f"{folder}/manifest.json")
+        if fs.exists(path) and open_corpus(folder).digest == of["manifest_sha256"]:
+            return folder
+    raise UserError(f"corpus {of['name']} version {of['version']}, which run {was['run']!r} was trained on, is not in "
+                    f"{folders[-1]} (gone, or published anew): restore it, name another with the parameter corpus, "
+                    "or set held_out to false")
+
+
+def stream_text(home: str | Root, run: str, prompt: str, max_tokens: int = 200, chat: bool | None = None,
+                **sampling) -> Iterator[str]:
+    """Yields pieces of the text that a run puts after `prompt`, in this process, up to end-of-text.
+
+    `chat`: answer the prompt; finetuned runs do so by default. `sampling`: temperature, top_k, top_p, seed.
+    """
     from model import generate  # PyTorch is loaded by this alone
 
-    model, tokenizer, _ = generate.load_run(_run_folder(_root(home), run, must_exist=True))
-    yield from generate.stream_text(model, tokenizer, prompt, max_tokens, **sampling)
+    model, tokenizer, about = generate.load_run(_run_folder(_root(home), run, must_exist=True))
+    chat = about["kind"] == "finetune" if chat is None else chat
+    yield from generate.stream_text(model, tokenizer, prompt, max_tokens, chat=chat, **sampling)
 
 
 def runs(home: str | Root) -> list[dict]:
@@ -171,169 +162,8 @@ def runs(home: str | Root) -> list[dict]:
         done = json.loads(summary.read_text()) if summary.exists() else {}
         last = checkpoint.latest(path.parent / "checkpoints")
         found.append({"run": config["run"], "kind": config["kind"], "complete": bool(done),
-                      "step": int(last.name.removeprefix("step-")) if last else 0, **done})
+                      "step": checkpoint.step(last) if last else 0, **done})
     return found
-
-
-def command(processes: Processes, n: int, module: str, config: Path) -> list[str]:
-    """The launcher's command line for `n` ranks on this machine."""
-    if processes.nodes > 1 and not processes.rendezvous:
-        raise UserError(f"setting rendezvous: {processes.nodes} nodes need the HOST:PORT of the first one")
-    host, _, port = processes.rendezvous.partition(":")
-    if processes.launcher == "deepspeed":
-        script = [str(Path(sys.executable).with_name("deepspeed")), "--num_accelerators", str(n), "--no_local_rank"]
-        if processes.nodes > 1:                 # each machine runs its own command: no SSH
-            script += ["--no_ssh", "--num_nodes", str(processes.nodes), "--node_rank", str(processes.node_rank),
-                       "--master_addr", host, "--master_port", port or "29500"]
-        return [*script, "--module", module, str(config)]
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(n)]
-    if processes.nodes > 1:
-        torchrun += ["--nnodes", str(processes.nodes), "--rdzv-backend", "c10d",
-                     "--rdzv-endpoint", processes.rendezvous,
-                     "--rdzv-id", processes.rendezvous_id]
-    else:
-        torchrun += ["--standalone"]
-    return [*torchrun, "-m", module, str(config)]
-
-
-def _train(
-    root: Root,
-    folder: Path,
-    module: str,
-    config: dict,
-    settings: Optimisation,
-    processes: Processes,
-    ledger: dict,
-    progress: Progress | None,
-    run_id: str | None,
-) -> dict:
-    n = processes.processes or (_gpus() if settings.device != "cpu" else 0) or 1
-    run = config["run"]
-    if settings.batch % (settings.micro_batch * n * processes.nodes):
-        raise UserError(f"setting batch: {settings.batch} sequences are not a multiple of micro_batch "
-                        f"{settings.micro_batch} x {n * processes.nodes} ranks; change one of them")
-    _write(folder / "config.json", config)
-    ledger |= {
-        "world_size": n * processes.nodes,
-        "zero_stage": settings.zero_stage if settings.engine == "deepspeed" else 0,
-        "settings": {**config["settings"], "model": config["model"]},
-        "device": "gpu" if _gpus() else "cpu",
-    }
-    watch = _Watch(root, folder, run, progress, run_id)
-    record(root, "training", run, {"state": "started", **ledger}, run_id)
-    outcome, reason = "failed", None
-    try:
-        _run(command(processes, n, module, folder / "config.json"), folder, _environment(root, processes, n),
-                       processes.grace, watch.look)
-        watch.look()
-        outcome = "ok"
-    except (UserError, RuntimeError) as error:
-        outcome, reason = ("cancelled" if isinstance(error, Stopped) else "failed"), type(error).__name__
-        raise
-    except BaseException as error:
-        outcome, reason = "cancelled", type(error).__name__
-        raise
-    finally:
-        watch.progress = None  # what it raises ended the wait: it must not keep the end out of the ledger
-        watch.look()
-        summary = json.loads((folder / "summary.json").read_text()) if (folder / "summary.json").exists() else {}
-        ended = {"steps": watch.step, "tokens": watch.tokens, "loss_first": watch.first, "loss_last": watch.last}
-        ended |= {key: summary[key] for key in ("seconds", "energy_joules") if key in summary}
-        record(root, "training", run, {"state": "ended", "outcome": outcome, "reason": reason, **ledger, **ended,
-                                       "energy_method": summary.get("energy_how")}, run_id)
-    return summary | {"skipped": False, "folder": str(folder)}
-
-
-class _Watch:
-    """Follows metrics.jsonl and checkpoints/: progress as it comes, the ledger once a checkpoint makes steps durable.
-
-    Steps behind the last checkpoint are computed again after a crash; recording them late records them once.
-    """
-
-    def __init__(self, root: Root, folder: Path, run: str, progress: Progress | None, run_id: str | None):
-        self.root, self.folder, self.run, self.progress, self.run_id = root, folder, run, progress, run_id
-        known = checkpoint.latest(folder / "checkpoints")
-        self.recorded = int(known.name.removeprefix("step-")) if known else 0
-        self.step = self.tokens = 0
-        self.first = self.last = None
-        self.lines: dict[int, dict] = {}
-        self.size = -1
-
-    def look(self) -> None:
-        path = self.folder / "metrics.jsonl"
-        size = path.stat().st_size if path.exists() else 0
-        if size != self.size:
-            self.size = size
-            self.lines = {}
-            for text in path.read_text().splitlines() if size else []:
-                with contextlib.suppress(ValueError):          # a line half written
-                    line = json.loads(text)
-                    self.lines[line["step"]] = line
-            if self.lines:
-                newest = self.lines[max(self.lines)]
-                self.first, self.last = self.lines[min(self.lines)]["loss"], newest["loss"]
-                self.step, self.tokens = newest["step"], newest["tokens"]
-                if self.progress:
-                    self.progress(newest | {"loss_first": self.first})
-        for path in checkpoint.all_whole(self.folder / "checkpoints"):
-            step = int(path.name.removeprefix("step-"))
-            if step > self.recorded:
-                self._record(path, step)
-
-    def _record(self, path: Path, step: int) -> None:
-        try:
-            about = json.loads((path / checkpoint.ABOUT).read_text())
-        except FileNotFoundError:
-            return                                              # pruned this moment
-        steps = [self.lines[number] for number in sorted(self.lines) if self.recorded < number <= step]
-        names = ("step", "loss", "lr", "tokens", "seconds", "grad_norm")
-        record(self.root, "step", self.run, {"steps": [{name: line[name] for name in names} for line in steps]},
-               self.run_id)
-        record(self.root, "checkpoint", self.run, {
-            "step": step, "path": str(path.relative_to(self.root.local)), "sha256": about["files"][checkpoint.WEIGHTS],
-            "tokens": about["tokens"], "samples": about["samples"],
-            "bytes": sum(file.stat().st_size for file in path.rglob("*") if file.is_file())}, self.run_id)
-        for line in steps:
-            if "bits_per_byte" in line:
-                record(self.root, "evaluation", self.run, {
-                    "step": line["step"], "task": "held-out", "domain": "in the loop", "metric": "bits_per_byte",
-                    "value": line["bits_per_byte"]}, self.run_id)
-        self.recorded = step
-
-
-def _run(arguments: list[str], folder: Path, environment: dict, grace: float, look: Callable[[], None]) -> None:
-    """Runs a launcher to its end. Raises UserError with what a rank left in error.json, Stopped, or RuntimeError."""
-    left = folder / "error.json"
-    left.unlink(missing_ok=True)
-    status = process_group.run(arguments, folder / "log.txt", environment, grace, look)
-    if status == 0:
-        return
-    if left.exists():
-        about = json.loads(left.read_text())
-        if about.get("stopped"):
-            raise Stopped(f"{folder.name}: stopped with a checkpoint; launch it again to go on")
-        raise UserError(about["message"])
-    raise RuntimeError(
-        f"{folder.name}: a process of the run ended with status {status}; {folder / 'log.txt'} ends with:\n"
-        + _tail(folder / "log.txt")
-    )
-
-
-def _tail(path: Path, lines: int = 30) -> str:
-    return "\n".join(path.read_text(errors="replace").splitlines()[-lines:]) if path.exists() else ""
-
-
-def _environment(root: Root, processes: Processes, n: int) -> dict[str, str]:
-    project = str(Path(__file__).parent.parent)
-    return os.environ | {
-        "PYTHONPATH": os.pathsep.join(filter(None, [project, os.environ.get("PYTHONPATH")])),
-        # ninja, which DeepSpeed's build calls, is beside this Python
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
-        "TORCH_EXTENSIONS_DIR": str(root.local / "cache" / "torch_extensions"),
-        "OMP_NUM_THREADS": str(processes.threads or max(1, (os.cpu_count() or 1) // n)),
-        "OMP_WAIT_POLICY": "PASSIVE",           # on a busy machine threads that spin take five times as long
-        "PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false",
-    }
 
 
 def _complete(folder: Path, config: dict) -> dict | None:
@@ -388,14 +218,6 @@ def _run_folder(root: Root, run: str, must_exist: bool = False) -> Path:
     return folder
 
 
-def _gpus() -> int:
-    """GPUs of this machine, without loading PyTorch."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return len([name for name in visible.split(",") if name.strip() and name.strip() != "-1"])
-    return len(list(Path("/proc/driver/nvidia/gpus").glob("*"))) if Path("/proc/driver/nvidia/gpus").exists() else 0
-
-
 def _resolved(settings: Optimisation) -> Optimisation:
     """`settings.deepspeed` as keys where it names a JSON file: a run is told apart by content, not by a path."""
     if not isinstance(settings.deepspeed, str):
@@ -409,9 +231,3 @@ def _resolved(settings: Optimisation) -> Optimisation:
 
 def _key(value: dict) -> str:
     return sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
-
-
-def _write(path: Path, value: dict) -> None:
-    temporary = path.with_suffix(".partial")
-    temporary.write_text(json.dumps(value, indent=1, sort_keys=True))
-    os.replace(temporary, path)

@@ -1,10 +1,11 @@
-"""Runs a command as a process group of its own and makes sure that nothing of it is left."""
+"""Runs a command as a process group of its own and makes sure that nothing of it is left, whoever dies first."""
 
 import contextlib
 import logging
 import os
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,17 +14,31 @@ import psutil
 
 log = logging.getLogger("gristmill.launch")
 
+# Becomes the command, with SIGKILL as the parent's last will (prctl(2), PR_SET_PDEATHSIG, survives exec): no handler
+# of ours runs after kill -9. A function between fork and exec would do it too, but may deadlock beside threads.
+TIED = """
+import ctypes, os, sys
+try:
+    ctypes.CDLL(None).prctl(1, 9)
+except (OSError, AttributeError):
+    pass
+if os.getppid() == int(sys.argv[1]):
+    os.execvp(sys.argv[2], sys.argv[2:])
+"""
+
 
 def run(arguments: list[str], log_file: Path, environment: dict[str, str], grace: float,
         look: Callable[[], None] = lambda: None) -> int:
     """Runs a command to its end and returns its exit status; its output goes to `log_file` and the logger.
 
     `look` is called every second. Whatever is raised while waiting (Ctrl-C, a cancelled flow, SIGTERM) ends the
-    command first: SIGTERM, then SIGKILL to what is left after `grace` seconds.
+    command first: SIGTERM, then SIGKILL to what is left after `grace` seconds. The command is killed when this
+    thread or process dies without doing so (Linux).
     """
     family: dict[int, psutil.Process] = {}
     with _sigterm_as_exception(), open(log_file, "ab") as out:
-        child = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment,
+        tied = [sys.executable, "-I", "-S", "-c", TIED, str(os.getpid()), *arguments]
+        child = subprocess.Popen(tied, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment,
                                  stdin=subprocess.DEVNULL, start_new_session=True)
         reader = threading.Thread(target=_stream, args=(child.stdout, out), daemon=True)
         reader.start()
@@ -73,7 +88,9 @@ def _sigterm_as_exception() -> Iterator[None]:
 
 
 def _stream(pipe, out) -> None:
+    """Copies the command's output until it ends: a pipe that nobody empties would stop the command."""
     for line in pipe:
-        out.write(line)
-        out.flush()
+        with contextlib.suppress(OSError, ValueError):      # a full disk: the command fails by itself
+            out.write(line)
+            out.flush()
         log.info("%s", line.decode(errors="replace").rstrip())

@@ -11,7 +11,7 @@ import pytest
 from published_corpus import write_corpus
 
 from model.settings import Evaluate, Finetune, Pretrain, Processes
-from tasks import launch, process_group
+from tasks import launch, process_group, ranks
 from tasks.errors import UserError
 from tasks.storage import Root
 
@@ -30,8 +30,9 @@ def home(tmp_path_factory) -> Path:
 @pytest.fixture
 def events(monkeypatch):
     kept = []
-    monkeypatch.setattr(launch, "record", lambda root, kind, subject, payload, run_id=None: kept.append(
-        (kind, subject, payload, run_id)))
+    for module in (launch, ranks):
+        monkeypatch.setattr(module, "record", lambda root, kind, subject, payload, run_id=None: kept.append(
+            (kind, subject, payload, run_id)))
     return kept
 
 
@@ -124,15 +125,15 @@ def test_the_exit_status_and_the_log_are_given(tmp_path):
 
 def test_commands_of_the_launchers():
     config = Path("config.json")
-    torchrun = launch.command(Processes(nodes=2, rendezvous="first:29400"), 8, "model.train", config)
+    torchrun = ranks.command(Processes(nodes=2, rendezvous="first:29400"), 8, "model.train", config)
     assert torchrun[1:] == ["-m", "torch.distributed.run", "--nproc-per-node", "8", "--nnodes", "2", "--rdzv-backend",
                             "c10d", "--rdzv-endpoint", "first:29400", "--rdzv-id", "gristmill", "-m", "model.train",
                             "config.json"]
-    deepspeed = launch.command(Processes(launcher="deepspeed", nodes=2, node_rank=1, rendezvous="first:29400"), 4,
+    deepspeed = ranks.command(Processes(launcher="deepspeed", nodes=2, node_rank=1, rendezvous="first:29400"), 4,
                                "model.train", config)
-    assert "--no_ssh" in deepspeed and deepspeed[deepspeed.index("--master_addr") + 1] == "first"
+    assert {"--node_rank=1", "--master_addr=first", "--master_port=29400"} < set(deepspeed)
     with pytest.raises(UserError, match="rendezvous"):
-        launch.command(Processes(nodes=2), 1, "model.train", config)
+        ranks.command(Processes(nodes=2), 1, "model.train", config)
 
 
 @pytest.mark.parametrize(("arguments", "says"), [

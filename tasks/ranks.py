@@ -1,0 +1,223 @@
+"""The ranks of a training: how they are started on this machine, watched to their end, and recorded in the ledger."""
+
+import base64
+import contextlib
+import json
+import os
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from model import checkpoint
+from model.settings import Optimisation, Processes
+from tasks import process_group
+from tasks.errors import UserError
+from tasks.ledger import record
+from tasks.storage import Root
+
+Progress = Callable[[dict], None]               # called with the newest line of metrics.jsonl
+
+
+class Stopped(RuntimeError):
+    """The ranks were told to stop, saved a checkpoint and ended: launch again to go on."""
+
+
+def train(root: Root, folder: Path, module: str, config: dict, settings: Optimisation, processes: Processes,
+          ledger: dict, progress: Progress | None, run_id: str | None) -> dict:
+    """Runs `module` on `config` in as many ranks as `processes` says, and returns the summary that they leave.
+
+    With several nodes the first one alone (node_rank 0) locks the run and records; each reads a configuration of its
+    own, so that none waits for another's file. UserError while another process trains the same run.
+    """
+    n = processes.processes or (gpus() if settings.device != "cpu" else 0) or 1
+    world = n * processes.nodes
+    if processes.node_rank >= processes.nodes:
+        raise UserError(f"setting node_rank: {processes.node_rank} of {processes.nodes} nodes; they count from 0")
+    if settings.batch % (settings.micro_batch * world):
+        raise UserError(f"setting batch: {settings.batch} sequences are not a multiple of micro_batch "
+                        f"{settings.micro_batch} x {world} ranks; change one of them")
+    node = f"-{processes.node_rank}" if processes.node_rank else ""
+    path = folder / f"config{node}.json"
+
+    def launch(look: Callable[[], None]) -> None:
+        write(path, config)
+        run(command(processes, n, module, path), folder / f"log{node}.txt", folder / "error.json",
+            environment(root, processes, n), processes.grace, look)
+
+    if node:
+        launch(lambda: None)
+        return _summary(folder) | {"skipped": False, "folder": str(folder)}
+    with root.lock(f"trainings/{folder.name}/lock", f"the training run {folder.name!r}"):
+        ledger |= {"world_size": world, "zero_stage": settings.zero_stage if settings.engine == "deepspeed" else 0,
+                   "settings": {**config["settings"], "model": config["model"]},
+                   "device": "gpu" if gpus() and settings.device != "cpu" else "cpu"}
+        watch = _Watch(root, folder, config["run"], progress, run_id)
+        record(root, "training", config["run"], {"state": "started", **ledger}, run_id)
+        outcome, reason = "failed", None
+        try:
+            launch(watch.look)
+            watch.look()
+            outcome = "ok"
+        except (UserError, RuntimeError) as error:
+            outcome, reason = ("cancelled" if isinstance(error, Stopped) else "failed"), type(error).__name__
+            raise
+        except BaseException as error:
+            outcome, reason = "cancelled", type(error).__name__
+            raise
+        finally:
+            watch.progress = None  # what it raises ended the wait: it must not keep the end out of the ledger
+            watch.look()
+            summary = _summary(folder)
+            ended = {"steps": watch.step, "tokens": watch.tokens, "loss_first": watch.first, "loss_last": watch.last}
+            ended |= {key: summary[key] for key in ("seconds", "energy_joules") if key in summary}
+            record(root, "training", config["run"], {"state": "ended", "outcome": outcome, "reason": reason, **ledger,
+                                                     **ended, "energy_method": summary.get("energy_how")}, run_id)
+    return summary | {"skipped": False, "folder": str(folder)}
+
+
+def _summary(folder: Path) -> dict:
+    path = folder / "summary.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+class _Watch:
+    """Follows metrics.jsonl and checkpoints/: progress as it comes, the ledger once a checkpoint makes steps durable.
+
+    Steps behind the last checkpoint are computed again after a crash; recording them late records them once.
+    """
+
+    def __init__(self, root: Root, folder: Path, run: str, progress: Progress | None, run_id: str | None):
+        self.root, self.folder, self.run, self.progress, self.run_id = root, folder, run, progress, run_id
+        known = checkpoint.latest(folder / "checkpoints")
+        self.recorded = checkpoint.step(known) if known else 0
+        self.step = self.tokens = 0
+        self.first = self.last = None
+        self.lines: dict[int, dict] = {}                # steps that no recorded checkpoint holds yet
+        self.file, self.at = None, 0
+
+    def look(self) -> None:
+        if self._read() and self.progress:
+            self.progress(self.newest | {"loss_first": self.first})
+        for path in checkpoint.all_whole(self.folder / "checkpoints"):
+            if checkpoint.step(path) > self.recorded:
+                self._record(path, checkpoint.step(path))
+
+    def _read(self) -> bool:
+        """Takes what metrics.jsonl has grown by; a run that resumes puts a shorter one in its place."""
+        try:
+            file = open(self.folder / "metrics.jsonl", "rb")
+        except FileNotFoundError:
+            return False
+        with file:
+            inode = os.fstat(file.fileno()).st_ino
+            if inode != self.file:
+                self.file, self.at, self.lines, self.first = inode, 0, {}, None
+            file.seek(self.at)
+            grown = file.read()
+        grown = grown[:grown.rfind(b"\n") + 1]          # the rest is half written
+        self.at += len(grown)
+        for text in grown.splitlines():
+            with contextlib.suppress(ValueError):
+                self.newest = line = json.loads(text)
+                self.first = line["loss"] if self.first is None else self.first
+                self.step, self.tokens, self.last = line["step"], line["tokens"], line["loss"]
+                if line["step"] > self.recorded:
+                    self.lines[line["step"]] = line
+        return bool(grown)
+
+    def _record(self, path: Path, step: int) -> None:
+        try:
+            about = json.loads((path / checkpoint.ABOUT).read_text())
+            size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+        except FileNotFoundError:
+            return                                              # pruned this moment
+        steps = [self.lines.pop(number) for number in sorted(self.lines) if number <= step]
+        names = ("step", "loss", "lr", "tokens", "seconds", "grad_norm")
+        record(self.root, "step", self.run, {"steps": [{name: line[name] for name in names} for line in steps]},
+               self.run_id)
+        record(self.root, "checkpoint", self.run, {
+            "step": step, "path": str(path.relative_to(self.root.local)), "sha256": about["files"][checkpoint.WEIGHTS],
+            "tokens": about["tokens"], "samples": about["samples"], "bytes": size}, self.run_id)
+        for line in steps:
+            if "bits_per_byte" in line:
+                record(self.root, "evaluation", self.run, {
+                    "step": line["step"], "task": "held-out", "domain": "in the loop", "metric": "bits_per_byte",
+                    "value": line["bits_per_byte"]}, self.run_id)
+        self.recorded = step
+
+
+def command(processes: Processes, n: int, module: str, config: Path) -> list[str]:
+    """The launcher's command line for `n` ranks on this machine."""
+    nodes = processes.nodes
+    if nodes > 1 and not processes.rendezvous:
+        raise UserError(f"setting rendezvous: {nodes} nodes need the HOST:PORT of the first one")
+    host, _, port = processes.rendezvous.partition(":") if nodes > 1 else ("127.0.0.1", "", str(_free_port()))
+    if processes.launcher == "deepspeed":
+        # What `deepspeed --no_ssh` starts on each node. That itself wants a hostfile, and does not pass SIGTERM on.
+        world = {f"node{node}": list(range(n)) for node in range(nodes)}
+        return [sys.executable, "-u", "-m", "deepspeed.launcher.launch",
+                f"--world_info={base64.urlsafe_b64encode(json.dumps(world).encode()).decode()}",
+                f"--node_rank={processes.node_rank}", f"--master_addr={host}", f"--master_port={port or '29500'}",
+                "--no_local_rank", "--module", module, str(config)]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(n)]
+    if nodes > 1:
+        torchrun += ["--nnodes", str(nodes), "--rdzv-backend", "c10d", "--rdzv-endpoint", processes.rendezvous,
+                     "--rdzv-id", processes.rendezvous_id]
+    else:
+        torchrun += ["--standalone"]
+    return [*torchrun, "-m", module, str(config)]
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def environment(root: Root, processes: Processes, n: int) -> dict[str, str]:
+    """The environment of a launcher of `n` ranks."""
+    project = str(Path(__file__).parent.parent)
+    return os.environ | {
+        "PYTHONPATH": os.pathsep.join(filter(None, [project, os.environ.get("PYTHONPATH")])),
+        # ninja, which DeepSpeed's build calls, is beside this Python
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
+        "GRISTMILL_LAUNCHER": str(os.getpid()),         # ranks that it left behind end themselves
+        "TORCH_EXTENSIONS_DIR": str(root.local / "cache" / "torch_extensions"),
+        "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(int(processes.grace)),
+        "OMP_NUM_THREADS": str(processes.threads or max(1, (os.cpu_count() or 1) // n)),
+        "OMP_WAIT_POLICY": "PASSIVE",           # on a busy machine threads that spin take five times as long
+        "PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false",
+    }
+
+
+def run(arguments: list[str], log: Path, error: Path, environment: dict, grace: float,
+        look: Callable[[], None]) -> None:
+    """Runs a launcher to its end. Raises UserError with what a rank left in `error`, Stopped, or RuntimeError."""
+    error.unlink(missing_ok=True)
+    status = process_group.run(arguments, log, environment, grace, look)
+    if status == 0:
+        return
+    if error.exists():
+        about = json.loads(error.read_text())
+        if about.get("stopped"):
+            raise Stopped(f"{error.parent.name}: stopped with a checkpoint; launch it again to go on")
+        raise UserError(about["message"])
+    tail = log.read_text(errors="replace").splitlines()[-30:] if log.exists() else []
+    raise RuntimeError(f"{error.parent.name}: a process of the run ended with status {status}; {log} ends with:\n"
+                       + "\n".join(tail))
+
+
+def gpus() -> int:
+    """GPUs of this machine, without loading PyTorch."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return len([name for name in visible.split(",") if name.strip() and name.strip() != "-1"])
+    return len(list(Path("/proc/driver/nvidia/gpus").glob("*"))) if Path("/proc/driver/nvidia/gpus").exists() else 0
+
+
+def write(path: Path, value: dict) -> None:
+    """A JSON file, whole or not at all."""
+    temporary = path.with_suffix(".partial")
+    temporary.write_text(json.dumps(value, indent=1, sort_keys=True))
+    os.replace(temporary, path)
