@@ -27,7 +27,7 @@ from tasks.decontaminate import decontaminate
 from tasks.dedup import bands, decide, dedup, exact, pairs
 from tasks.extract import extract
 from tasks.filter import filter as keep_good
-from tasks.ingest import Input, Plan, Split, plan
+from tasks.ingest import Input, Plan, Split, anchored, plan
 from tasks.pool import shared_pool
 from tasks.publish import Account, account, funnel, publish, version_folder
 from tasks.sample import achieved, mixture, sample
@@ -63,7 +63,7 @@ def build_corpus(
 ) -> dict[str, Any]:
     """Builds a corpus, and publishes it when it differs from the current version. Returns its summary."""
     root, workers = Root(home_uri(home)), started(engine, workers)
-    inputs = inputs + ([f"commoncrawl:{snapshot}"] if snapshot else [])
+    inputs = [anchored(text, root) for text in inputs] + ([f"commoncrawl:{snapshot}"] if snapshot else [])
     if limit:
         settings = settings | {"ingest": settings.get("ingest", {}) | {"limit": limit}}
     chosen = load_recipe(recipe, settings)
@@ -90,7 +90,8 @@ def recorded(root: Root, name: str, flow: str, parameters: dict[str, Any]) -> It
     try:
         yield run_id
     except BaseException as error:
-        outcome, reason = "cancelled" if isinstance(error, KeyboardInterrupt) else "failed", type(error).__name__
+        # Prefect cancels, like Ctrl-C and SIGTERM, with what is no Exception.
+        outcome, reason = "failed" if isinstance(error, Exception) else "cancelled", type(error).__name__
         raise
     finally:
         ended = {"state": "ended", "outcome": outcome, "reason": reason, "seconds": round(time.monotonic() - began, 2)}
@@ -234,6 +235,7 @@ def make(
             ],
         )
 
+        there = {file.uri for file in found.inputs}  # kept from the last version, though not to be had today
         held = {f"tokenizer/{row['name']}": row["data"] for row in root.read_table(vocabulary.path).to_pylist()}
         shards = [root.read_table(d.table.path, ["source", "language", "n_tokens", "n_bytes"]) for d in tokenized]
         counts = [{"tokens": _sum(t["n_tokens"]), "bytes": _sum(t["n_bytes"])} for t in shards]
@@ -243,8 +245,8 @@ def make(
             "settings": recipe.model_dump(mode="json", exclude={"limits"}),
             "settings_key": recipe.key(),
             "sources": list(inputs),
-            "inputs": [described(file, found.splits) for file in found.inputs],
-            "missing": [failure._asdict() for failure in found.failures],
+            "inputs": described(found.inputs, found.splits),
+            "missing": [failure._asdict() for failure in found.failures if failure.uri not in there],
             "tokenizer": {
                 "name": encoding.name,
                 "n_vocab": encoding.n_vocab,
@@ -295,29 +297,29 @@ def token_units(
     root: Root, planned: pa.Table, documents: Sequence[Artifact], spans: Sequence[Artifact], vocabulary: Artifact
 ) -> list[Unit]:
     """One unit for each token shard: its rows of the plan and the document shards that they name."""
-    made = []
-    for number in pc.unique(planned["token_shard"]).to_pylist():
-        # Without the weights and estimates: they move with every refresh, and decide nothing here.
-        rows = planned.filter(pc.equal(planned["token_shard"], number)).select(tokenize.needs["plan"])
+    made, at = [], 0
+    # The plan is in the order of its token shards. Its weights and estimates move with every refresh and decide nothing
+    # here, so they stay out of the keys.
+    for entry in pc.value_counts(planned["token_shard"]).to_pylist():
+        rows = planned.slice(at, entry["counts"]).select(tokenize.needs["plan"])
+        at += entry["counts"]
         named = sorted(pc.unique(rows["shard"]).to_pylist())
-        made.append(
-            Unit(
-                {
-                    "documents": [documents[i] for i in named],
-                    "spans": [spans[i] for i in named],
-                    "plan": store(root, "passes", rows),
-                    "tokenizer": vocabulary,
-                },
-                {"shards": named},
-                size=len(rows),
-            )
-        )
+        tables = {
+            "documents": [documents[i] for i in named],
+            "spans": [spans[i] for i in named],
+            "plan": store(root, "passes", rows),
+            "tokenizer": vocabulary,
+        }
+        made.append(Unit(tables, {"shards": named}, size=len(rows)))
     return made
 
 
-def described(file: Input, splits: Sequence[Split]) -> dict[str, Any]:
-    """What the manifest says of an input: enough for a refresh to go on without the file."""
-    return {**file.manifest(), "kind": file.kind, "cuts": [[s.start, s.end] for s in splits if s.uri == file.uri]}
+def described(inputs: Sequence[Input], splits: Sequence[Split]) -> list[dict[str, Any]]:
+    """What the manifest says of the inputs: enough for a refresh to go on without the files."""
+    cuts: dict[str, list[list[int]]] = {file.uri: [] for file in inputs}
+    for split in splits:
+        cuts[split.uri].append([split.start, split.end])
+    return [{**file.manifest(), "kind": file.kind, "cuts": cuts[file.uri]} for file in inputs]
 
 
 def announce(
@@ -342,21 +344,22 @@ def announce(
         "workers": build.workers,
     }
     if new and flow_run.id:
-        emit_event(
-            "gristmill.corpus.published",
-            resource={"prefect.resource.id": f"gristmill.corpus.{name}"},
-            payload={
-                "corpus": name,
-                "version": version,
-                "documents": manifest["documents"],
-                "tokens": manifest["tokens"],
-            },
-        )
-        card = root.read_bytes(f"{version_folder(name, version)}/README.md").decode()
-        create_markdown_artifact(
-            card.split("---", 2)[-1], key=f"corpus-{name.replace('_', '-')}", description=f"{name}, version {version}"
-        )
+        try:
+            tell_prefect(
+                root, name, version, {key: summary[key] for key in ("corpus", "version", "documents", "tokens")}
+            )
+        except Exception:  # the corpus is published all the same
+            log.exception("%s: Prefect could not be told of version %d", name, version)
     return summary
+
+
+def tell_prefect(root: Root, name: str, version: int, payload: dict[str, Any]) -> None:
+    """Emits the event that the automation waits for, and shows the dataset card as an artifact."""
+    resource = {"prefect.resource.id": f"gristmill.corpus.{name}"}
+    emit_event("gristmill.corpus.published", resource=resource, payload=payload)
+    card = root.read_bytes(f"{version_folder(name, version)}/README.md").decode().split("---", 2)[-1]
+    key = f"corpus-{name.replace('_', '-')}"
+    create_markdown_artifact(card, key=key, description=f"{name}, version {version}")
 
 
 def _sum(column: pa.ChunkedArray) -> int:

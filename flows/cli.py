@@ -107,11 +107,22 @@ def refresh(
     inputs: Annotated[list[str] | None, typer.Option("--input", "-i", help="more inputs than the corpus names")] = None,
     workers: Workers = 0,
     engine: EngineName = "local",
+    memory_gib: Annotated[
+        float, typer.Option("--memory-gib", min=0.1, help="of one process, before it is ended")
+    ] = 4.0,
     as_json: Json = False,
 ) -> None:
     """Take what is new since the last version of a corpus, and publish the next."""
+    from flows.settings import PoolLimits
+
     summary = _run(
-        "flows.refresh_corpus", "refresh_corpus", name=name, inputs=inputs or [], workers=workers, engine=engine
+        "flows.refresh_corpus",
+        "refresh_corpus",
+        name=name,
+        inputs=inputs or [],
+        limits=PoolLimits(memory_gib=memory_gib),
+        workers=workers,
+        engine=engine,
     )
     _print_build(summary, as_json)
 

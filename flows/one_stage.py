@@ -32,9 +32,9 @@ def run_one_stage(name: str, inputs: Sequence[str], output: Path, recipe: Recipe
     """
     if name not in STAGES:
         raise UserError(f"there is no stage {name!r} to run alone; choose {', '.join(STAGES)}")
-    stage, settings = STAGES[name], getattr(recipe, name)
+    stage, settings, output = STAGES[name], getattr(recipe, name), output.absolute()
     work = output / ".work"
-    root = Root(str(work.absolute()))
+    root = Root(str(work))
     build = Build(root, run_id="one-stage", workers=workers, limits=recipe.limits.as_limits(), as_tasks=False)
     try:
         if name == "extract":

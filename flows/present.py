@@ -11,6 +11,7 @@ import pyarrow as pa
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from tasks import stage
 
@@ -114,7 +115,7 @@ def grid(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], title: str =
         )
         table.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(cell(row[name]) for name in columns))
+        table.add_row(*(Text(cell(row[name])) for name in columns))  # what pages say is not markup
     return table
 
 

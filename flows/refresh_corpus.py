@@ -12,8 +12,8 @@ from prefect import flow
 from pydantic import Field
 
 from flows.build_corpus import Home, Name, Workers, make, recorded, started
-from flows.settings import Recipe
-from tasks.ingest import Input, Plan, Split, plan
+from flows.settings import PoolLimits, Recipe
+from tasks.ingest import Input, Plan, Split, anchored, plan
 from tasks.publish import read_manifest, version_folder
 from tasks.stage import Engine
 from tasks.storage import Root, home_uri
@@ -26,6 +26,7 @@ log = logging.getLogger("gristmill.flow")
 def refresh_corpus(
     name: Name = "corpus",
     inputs: Annotated[list[str], Field(description="inputs besides those that the corpus names already")] = [],  # noqa: B006
+    limits: PoolLimits = PoolLimits(),  # noqa: B008
     workers: Workers = 0,
     engine: Annotated[Engine, Field(description="where the tasks run")] = "local",
     home: Home = None,
@@ -35,9 +36,9 @@ def refresh_corpus(
     with recorded(root, name, "refresh-corpus", {"inputs": inputs}) as run_id:
         with root.lock(f"corpora/{name}/lock", f"the corpus {name}"):
             last = read_manifest(root, name)
-            recipe = Recipe.model_validate(last["settings"])
+            recipe = Recipe.model_validate(last["settings"] | {"limits": limits})
             known = [*last["sources"], *(text for texts in recipe.ingest.sources.values() for text in texts)]
-            sources = list(dict.fromkeys([*last["sources"], *inputs]))
+            sources = list(dict.fromkeys([*last["sources"], *(anchored(text, root) for text in inputs)]))
             found = arrived(last, plan(sources, recipe.ingest, root, known=known))
             log.info("%s: %d inputs, %d of them new", name, len(found.inputs), len(found.inputs) - len(last["inputs"]))
             own = read_files(root.url(f"{version_folder(name, last['version'])}/tokenizer"))

@@ -87,24 +87,27 @@ def load_recipe(recipe: str, overrides: Mapping[str, Any] | None = None) -> Reci
         raise UserError(f"{path}{where}: this is not YAML; mend the file") from None
     if not isinstance(read, dict):
         raise UserError(f"{path}: a recipe is a mapping of stages to their settings")
-    check(read, f"{path.name}")
-    check(overrides or {}, "the settings given")
     merged = _merge(read, overrides or {})
-    return _validated(merged, path.name if not overrides else f"{path.name} with the settings given")
+    return _validated(merged, path.name, overrides or {})
 
 
-def check(settings: Mapping[str, Any], where: str) -> None:
-    """Raises UserError when `settings` (nested, possibly partial) is not valid by itself."""
-    _validated(settings, where)
-
-
-def _validated(settings: Mapping[str, Any], where: str) -> Recipe:
+def _validated(settings: Mapping[str, Any], file: str, overrides: Mapping[str, Any]) -> Recipe:
     try:
         recipe = Recipe.model_validate(settings)
     except ValidationError as error:
+        given = all(_holds(overrides, problem["loc"]) for problem in error.errors()[:5])
+        where = "the settings given" if given else f"{file} with the settings given" if overrides else file
         raise UserError(f"{where}: {sentences(Recipe, error)}") from None
     check_rules(recipe.filter)
     return recipe
+
+
+def _holds(settings: Any, location: Iterable[Any]) -> bool:
+    for part in location:
+        if not isinstance(settings, Mapping) or part not in settings:
+            return False
+        settings = settings[part]
+    return True
 
 
 def sentences(model: type[BaseModel], error: ValidationError) -> str:

@@ -24,7 +24,8 @@ LIMITS = """\
   miss names, addresses and unusual spellings.
 - Language and quality were judged by machine; short pages and mixed languages are where that fails first.
 - Near-duplicates are found by estimated similarity. Some remain, and a few pages that only look alike are gone.
-- Every dropped record has a row in `fates/` that says which stage and rule took it, and the value that decided."""
+- Every dropped record has a row in `fates/` that says which stage and rule took it, and the value that decided. The
+  addresses there are as the crawl has them: personal data in a URL is not replaced."""
 
 
 def dataset_card(manifest: Mapping[str, Any]) -> str:

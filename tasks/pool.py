@@ -50,6 +50,7 @@ class Outcome:
     value: Any = None
     error: BaseException | None = None
     killed: str | None = None  # timeout | memory | crash
+    passing: bool = False  # the error is one of reading or writing, and may not come again
     item: int = NO_ITEM
 
 
@@ -124,7 +125,8 @@ class Pool:
         child.job = None
         if kind == "value":
             return Outcome(index, value=value)
-        return Outcome(index, error=UserError(value) if kind == "user" else ShardError(value), item=item)
+        error = UserError(value) if kind == "user" else ShardError(value)
+        return Outcome(index, error=error, passing=kind == "passing", item=item)
 
     def _overrun(self, child: _Child, limits: Limits) -> Outcome | None:
         now, (item, since) = time.monotonic(), child.item()

@@ -62,6 +62,8 @@ def _work(pipe: Connection) -> None:
             answer = pickle.dumps(("value", function(*job)), protocol=5)
         except UserError as error:
             answer = pickle.dumps(("user", str(error)))
+        except OSError as error:  # of a file system or a store: it may pass
+            answer = pickle.dumps(("passing", _without_data(error)))
         except BaseException as error:
             answer = pickle.dumps(("error", _without_data(error)))
         _beat[: BEAT.size] = BEAT.pack(NO_ITEM, 0)

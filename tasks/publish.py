@@ -154,17 +154,19 @@ def publish(
         for i, d in enumerate(fates)
     ]
     manifest["plan"] = {"path": "plan.parquet", "sha256": plan.sha256, "rows": plan.rows}
-    parent = current_version(root, name)
-    if parent is not None:
-        before = read_manifest(root, name, parent)
-        if {**before, "version": 0, "parent": 0} == {**manifest, "version": 0, "parent": 0}:
+    parent, versions = current_version(root, name), published_versions(root, name)
+    if versions:
+        before = read_manifest(root, name, versions[-1])
+        if _content(before) == _content(manifest):
+            if versions[-1] != parent:  # a publication that was killed before its last steps
+                _make_current(build, before, root.digest(f"{version_folder(name, versions[-1])}/manifest.json"))
+                return before, True
             log.info("%s: version %d holds the same; nothing to publish", name, parent)
             return before, False
-    version = max(published_versions(root, name), default=0) + 1
+    version = max(versions, default=0) + 1
     manifest |= {"version": version, "parent": parent}
     folder = version_folder(name, version)
-    for stale in root.list(folder):  # of a publication that was killed: without a manifest it never existed
-        root.remove(f"{folder}/{stale.removeprefix(folder + '/')}")
+    root.remove_folder(folder)  # of a publication that was killed: without a manifest it never existed
     for entries, units in ((manifest["shards"], shards), (manifest["fates"], fates)):
         for entry, unit in zip(entries, units, strict=True):
             root.link(unit.table.path, f"{folder}/{entry['path']}")
@@ -172,16 +174,18 @@ def publish(
     for file, data in tokenizer_files.items():
         root.write_bytes(f"{folder}/{file}", data)
     root.write_bytes(f"{folder}/README.md", dataset_card(manifest).encode())
-    sha256 = root.write_json(f"{folder}/manifest.json", manifest)
-    ledger.record(
-        root,
-        "publication",
-        name,
-        {"version": version, "manifest": sha256, "documents": manifest["documents"], "tokens": manifest["tokens"]},
-        build.run_id,
-    )
-    root.write_bytes(f"corpora/{name}/current", f"{version:06d}".encode())
-    log.info(
-        "%s: published version %d, %d documents, %d tokens", name, version, manifest["documents"], manifest["tokens"]
-    )
+    _make_current(build, manifest, root.write_json(f"{folder}/manifest.json", manifest))
     return manifest, True
+
+
+def _content(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes two versions the same: not their numbers, nor what could not be read in addition."""
+    return {name: value for name, value in manifest.items() if name not in ("version", "parent", "missing")}
+
+
+def _make_current(build: Build, manifest: Mapping[str, Any], sha256: str) -> None:
+    root, name, version = build.root, manifest["name"], manifest["version"]
+    counts = {key: manifest[key] for key in ("documents", "tokens")}
+    ledger.record(root, "publication", name, {"version": version, "manifest": sha256} | counts, build.run_id)
+    root.write_bytes(f"corpora/{name}/current", f"{version:06d}".encode())
+    log.info("%s: published version %d, %d documents, %d tokens", name, version, counts["documents"], counts["tokens"])

@@ -14,11 +14,13 @@ bytes does not wake those behind it.
 
 import hashlib
 import importlib
+import importlib.metadata
 import json
 import logging
 import os
 import sys
 import time
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -33,7 +35,7 @@ from pydantic import BaseModel
 
 from tasks import ledger
 from tasks.errors import UserError
-from tasks.pool import Limits, ShardError, shared_pool
+from tasks.pool import Limits, Outcome, ShardError, shared_pool
 from tasks.pool_child import NO_ITEM, attempt, set_poisoned
 from tasks.schema import FATES, id_words
 from tasks.storage import Root, parquet
@@ -48,7 +50,7 @@ log = logging.getLogger("gristmill.stage")
 progress: ContextVar[Callable[[str, int, int], None]] = ContextVar("progress", default=lambda stage, done, of: None)
 
 MAX_GROUPS = 100  # task runs a stage: Prefect's database grows 20 to 25 KB with each
-MAX_SHARD_ATTEMPTS = 3  # for a shard that dies with no item to blame
+MAX_FAILURES = 4  # of a shard in a row, with no item found to blame
 MAX_POISONED_ITEMS = 1000  # a shard with more killer pages than this is not worth its processes
 
 
@@ -112,6 +114,7 @@ class Stage:
         conserves: the input whose every row must come out, in the output or in the fates; None for stages that
             make another kind of row.
         resources: settings -> URIs of the files that decide the output beside the inputs.
+        libraries: packages whose version decides the output ("unicodedata": of Python's Unicode tables).
     """
 
     def __init__(
@@ -124,9 +127,10 @@ class Stage:
         makes: pa.Schema | Callable[[BaseModel], pa.Schema] | None,
         conserves: str | None = None,
         resources: Callable[[BaseModel], Sequence[str]] = lambda settings: (),
+        libraries: Sequence[str] = (),
     ):
         self.name, self.version, self.settings, self.needs, self.makes = name, version, settings, needs, makes
-        self.conserves, self.resources = conserves, resources
+        self.conserves, self.resources, self.libraries = conserves, resources, libraries
 
     def shard(self, function: Callable) -> Callable:
         """Decorates the stage's pure function; the function stays callable as it is."""
@@ -155,24 +159,34 @@ class Stage:
             retry_condition_fn=_worth_retrying,
         )
 
-    def key(self, settings: BaseModel, unit: Unit) -> str:
-        """The content key of a unit, 32 hex digits."""
+    def keys(self, settings: BaseModel, units: Sequence[Unit]) -> list[str]:
+        """The content key of each unit, 32 hex digits."""
+        common = {
+            "stage": self.name,
+            "version": self.version,
+            "settings": settings.model_dump(mode="json"),
+            "resources": [resource_digest(uri) for uri in self.resources(settings)],
+            "libraries": {name: _library_version(name) for name in self.libraries},
+        }
 
         def digests(value):
             return value.sha256 if isinstance(value, Artifact) else [a.sha256 for a in value]
 
-        parts = {
-            "stage": self.name,
-            "version": self.version,
-            "settings": settings.model_dump(mode="json"),
-            "inputs": {name: digests(value) for name, value in unit.inputs.items()},
-            "identity": unit.params if unit.identity is None else unit.identity,
-            "resources": [resource_digest(uri) for uri in self.resources(settings)],
-        }
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+        def key(unit: Unit) -> str:
+            inputs = {name: digests(value) for name, value in unit.inputs.items()}
+            identity = unit.params if unit.identity is None else unit.identity
+            parts = json.dumps(common | {"inputs": inputs, "identity": identity}, sort_keys=True)
+            return hashlib.sha256(parts.encode()).hexdigest()[:32]
+
+        return [key(unit) for unit in units]
 
     def folder(self, key: str) -> str:
         return f"work/{self.name}/{key[:2]}/{key}"
+
+
+@lru_cache(maxsize=64)
+def _library_version(name: str) -> str:
+    return unicodedata.unidata_version if name == "unicodedata" else importlib.metadata.version(name)
 
 
 def _named(module: str, attribute: str) -> Stage:
@@ -202,17 +216,25 @@ class Build:
         return total
 
 
-@lru_cache(maxsize=4096)
 def resource_digest(uri: str) -> str:
     """The sha256 of a file that settings name. Raises UserError when it is not there."""
     try:
-        with fsspec.open(uri, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except (OSError, ValueError) as error:
+        fs, path = fsspec.core.url_to_fs(uri)
+        about = fs.info(path)
+        stamp = tuple(str(about.get(name)) for name in ("size", "mtime", "ino", "ETag", "LastModified"))
+        return _digest(uri, stamp)
+    except (OSError, ValueError, ImportError) as error:
         raise UserError(
             f"cannot read {uri}, which the settings name ({type(error).__name__}); "
             f"check the path, or take it out of the settings"
         ) from None
+
+
+@lru_cache(maxsize=4096)
+def _digest(uri: str, stamp: tuple[str, ...]) -> str:
+    """`stamp` is what changes when the file does: a process may live for many builds."""
+    with fsspec.open(uri, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def run_stage(stage: Stage, units: Sequence[Unit], settings: BaseModel, build: Build) -> list[Done]:
@@ -220,7 +242,7 @@ def run_stage(stage: Stage, units: Sequence[Unit], settings: BaseModel, build: B
 
     Raises UserError for what the user can mend, ShardError when a shard fails for a reason of the code's own.
     """
-    keys = [stage.key(settings, unit) for unit in units]
+    keys = stage.keys(settings, units)
     todo = {
         key: unit
         for key, unit in zip(keys, units, strict=True)
@@ -301,7 +323,8 @@ def run_group(
     item that killed it. Returns when work on each unit began and ended, in seconds since the epoch."""
     root, pool = Root(home), shared_pool(workers)
     poisoned: dict[str, dict[int, str]] = {key: {} for key, _ in work}
-    attempts = dict.fromkeys(poisoned, 0)
+    suspects: dict[str, set[int]] = {key: set() for key, _ in work}
+    failures = dict.fromkeys(poisoned, 0)  # in a row, without finding the item to blame
     waiting, spans, reports, said = list(work), [], [], time.monotonic()
     try:
         while waiting:
@@ -309,29 +332,20 @@ def run_group(
             again = []
             for outcome in pool.map(_perform, jobs, limits):
                 key, unit = waiting[outcome.index]
-                if outcome.error is not None:
-                    if isinstance(outcome.error, ShardError):
-                        raise ShardError(
-                            f"{stage.name} failed on shard {key}: {outcome.error}; the input is "
-                            f"{json.dumps(unit.identity or {}, sort_keys=True, default=str)[:300]}"
-                        )
+                if isinstance(outcome.error, UserError):
                     raise outcome.error
-                if outcome.killed:
-                    attempts[key] += 1
-                    log.warning(
-                        "%s: a process was ended (%s) on shard %s at item %s; the shard is tried again",
-                        stage.name,
-                        outcome.killed,
-                        key,
-                        outcome.item,
-                    )
-                    if outcome.item != NO_ITEM and len(poisoned[key]) < MAX_POISONED_ITEMS:
-                        poisoned[key][outcome.item] = outcome.killed
-                    elif attempts[key] >= MAX_SHARD_ATTEMPTS:
+                if outcome.error or outcome.killed:
+                    why = outcome.killed or str(outcome.error)
+                    failures[key] += 1
+                    if outcome.killed and _blame(outcome, poisoned[key], suspects[key]):
+                        failures[key] = 0
+                    elif outcome.error and not outcome.passing or failures[key] >= MAX_FAILURES:
                         raise ShardError(
-                            f"{stage.name} could not finish shard {key} in {attempts[key]} attempts "
-                            f"({outcome.killed}); raise limits.shard_seconds or limits.memory_bytes"
+                            f"{stage.name} failed on shard {key} ({why}); the input is "
+                            f"{json.dumps(unit.identity or {}, sort_keys=True, default=str)[:300]}; "
+                            f"limits.shard_seconds and limits.memory_gib bound a shard"
                         )
+                    log.warning("%s: shard %s, item %s: %s; tried again", stage.name, key, outcome.item, why)
                     again.append((key, unit))
                     continue
                 report, span = outcome.value
@@ -347,6 +361,22 @@ def run_group(
     finally:
         if reports:
             ledger.record(root, "shard", stage.name, {"shards": reports}, run_id)
+
+
+def _blame(outcome: Outcome, poisoned: dict[int, str], suspects: set[int]) -> bool:
+    """Whether the killed process was at an item that is to blame, which is then left out of the next attempt.
+
+    Time spent in an item is its own. A crash, or memory, may come from outside or from what a process did before: such
+    an item is only suspected, until a fresh process dies in it again.
+    """
+    item = outcome.item
+    if item == NO_ITEM or item in poisoned or len(poisoned) >= MAX_POISONED_ITEMS:
+        return False
+    if outcome.killed == "timeout" or item in suspects:
+        poisoned[item] = outcome.killed
+        return True
+    suspects.add(item)
+    return False
 
 
 def _perform(stage: Stage, key: str, unit: Unit, settings: BaseModel, home: str, poisoned: dict[int, str]) -> tuple:

@@ -47,7 +47,8 @@ class Root:
 
     @cached_property
     def _located(self) -> tuple[fsspec.AbstractFileSystem, str]:
-        fs, base = fsspec.core.url_to_fs(self.uri)
+        # Other processes write too: what a store listed a minute ago may not be what is there.
+        fs, base = fsspec.core.url_to_fs(self.uri, **({"use_listings_cache": False} if "://" in self.uri else {}))
         return fs, base.rstrip("/")
 
     def __getstate__(self):  # a connection must not travel to another process
@@ -112,6 +113,11 @@ class Root:
         """Removes a file; one that is absent is no error."""
         with contextlib.suppress(FileNotFoundError):
             self.fs.rm_file(self.at(path))
+
+    def remove_folder(self, folder: str) -> None:
+        """Removes a folder with all that is in it, unfinished files too; one that is absent is no error."""
+        with contextlib.suppress(FileNotFoundError):
+            self.fs.rm(self.at(folder), recursive=True)
 
     def digest(self, path: str) -> str:
         """The sha256 of a file, hex."""

@@ -50,6 +50,7 @@ class Tokenize(BaseModel):
 excerpt = Stage("excerpt", version=1, settings=Tokenize, makes=TEXTS,
                 needs={"documents": ["doc_id", "text"], "kept": ["doc_id", "row"], "spans": SPAN_COLUMNS})
 tokenizer = Stage("tokenizer", version=1, settings=Tokenize, makes=FILES, needs={"texts": ["text"]},
+                  libraries=("rustbpe",),
                   resources=lambda s: [f"{s.folder}/{name}" for name in (RANKS, DESCRIPTION)] if s.folder else [])
 measure = Stage("measure", version=1, settings=Tokenize, makes=MEASURES,
                 needs={"documents": ["doc_id", "source", "text"], "signals": ["doc_id", "language"],

@@ -77,7 +77,7 @@ class Annotate(BaseModel):
 
 
 annotate = Stage("annotate", version=1, settings=Annotate, needs={"documents": ["doc_id", "text"]}, makes=SIGNALS,
-                 conserves="documents",
+                 conserves="documents", libraries=("py3langid", "unicodedata"),
                  resources=lambda settings: [settings.language.model] if settings.language.model else [])
 
 

@@ -28,6 +28,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Literal, NamedTuple
+from urllib.parse import urlsplit
 
 import fsspec
 import pyarrow as pa
@@ -46,6 +47,7 @@ _NAMED = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]{0,62})=(.+)", re.DOTALL)
 _SNAPSHOT = re.compile(r"CC-[A-Z]+-\d{4}(?:-\d{2,4})?")
 _SAYS_NOTHING = {"", ".", "..", "~", "warc", "wet", "wat", "arc", "raw", "data", "segments", "*", "**"}
 _SUFFIXES = re.compile(r"\.(warc|wet|arc)(\.(gz|zst|lz4))?$|\.(jsonl|ndjson|json)(\.gz)?$|\.parquet$", re.IGNORECASE)
+_SECRET = re.compile(r"(?i)(?:^|&)(?:x-amz-|x-goog-|sig=|signature=|token=|access_token=|api_?key=|se=.*&sig)")
 _MAGIC = [(b"\x1f\x8b\x08", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"\x04\x22\x4d\x18", "lz4")]
 
 
@@ -175,6 +177,23 @@ def plan(inputs: Sequence[str], settings: Ingest, root: Root, known: Sequence[st
             splits += [Split(fetched.uri, fetched.path, start, end, fetched.source, fetched.snapshot, fetched.digest,
                              fetched.kind) for start, end in cuts]
     return Plan(splits, files, failures)
+
+
+def anchored(text: str, root: Root) -> str:
+    """An input as a manifest may hold it: found again from any folder, and without a secret.
+
+    Raises UserError for an address that carries a credential: it would stand in manifests and fates for ever.
+    """
+    match = None if os.path.exists(text) else _NAMED.fullmatch(text)
+    name, path = match.groups() if match else (None, text)
+    if _is_remote(path):
+        address = urlsplit(path)
+        if "@" in address.netloc or _SECRET.search(address.query):
+            raise UserError(f"the input {address.hostname}{address.path} carries a credential in its address; give the "
+                            "address without it, and the credential through the environment of that store")
+    elif not re.match(r"[a-z]+:", path):
+        path = _uri(os.path.expanduser(path), root).removeprefix("file://")
+    return f"{name}={path}" if name else path
 
 
 def check_local(inputs: Sequence[str]) -> None:

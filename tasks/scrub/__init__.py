@@ -50,7 +50,7 @@ class Scrub(BaseModel):
         return value
 
 
-scrub = Stage("scrub", version=1, settings=Scrub, conserves="kept", makes=SPANS,
+scrub = Stage("scrub", version=1, settings=Scrub, conserves="kept", makes=SPANS, libraries=("phonenumbers",),
               needs={"documents": ["doc_id", "domain", "text"], "kept": ["doc_id", "row"]})
 
 

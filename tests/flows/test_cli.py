@@ -125,6 +125,13 @@ def test_one_stage_alone(home, tmp_path):
     )
 
 
+def test_what_pages_say_is_not_markup(capsys):
+    from flows.present import print_tables
+
+    print_tables({"": [{"url": "https://a.example/[/b]/[red]x"}]}, as_json=False)
+    assert "https://a.example/[/b]/[red]x" in capsys.readouterr().out
+
+
 def test_doctor_finds_a_sound_home(home):
     rows = {row["check"]: row["state"] for row in json.loads(ask("doctor", "--json").stdout)}
     assert rows["data root"] == rows["lineage"] == rows["settings"] == "ok"

@@ -68,3 +68,9 @@ def test_a_recipe_that_is_not_there_or_no_yaml(tmp_path):
 def test_a_set_that_says_nothing(assignment):
     with pytest.raises(UserError, match="--set"):
         parse_overrides([assignment])
+
+
+def test_settings_are_judged_together_not_each_alone(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("dedup: {rows: 5}")
+    assert load_recipe(str(path), {"dedup": {"bands": 20}}).dedup.bands == 20

@@ -1,6 +1,7 @@
 """Small stages that misbehave on demand: they live in a module because the pool's children import them by name."""
 
 import os
+import signal
 import time
 
 import pyarrow as pa
@@ -20,6 +21,9 @@ class Settings(BaseModel):
     lose: bool = False
     double: bool = False
     error: str = ""
+    hang_after: bool = False
+    killed_once: str = ""  # a file: the first process to see it absent makes it and dies
+    unreadable: str = ""  # likewise, and reading fails
 
 
 def documents_of(shard: int) -> pa.Table:
@@ -39,6 +43,9 @@ def take_pages(shard: int, settings: Settings) -> Result:
         if reason := attempt(row):
             dropped.append((row, reason))
             continue
+        if row == 4 and shard == 1 and settings.killed_once and not os.path.exists(settings.killed_once):
+            open(settings.killed_once, "w").close()
+            os.kill(os.getpid(), signal.SIGKILL)
         if row == settings.hang_at and shard == 1:
             time.sleep(600)
         if row == settings.crash_at and shard == 1:
@@ -48,6 +55,11 @@ def take_pages(shard: int, settings: Settings) -> Result:
             time.sleep(600)
             del hoard
         kept.append(row)
+    if settings.hang_after and shard == 1:
+        time.sleep(600)
+    if settings.unreadable and shard == 1 and not os.path.exists(settings.unreadable):
+        open(settings.unreadable, "w").close()
+        raise OSError(5, "input/output error")
     if settings.error == "secret":
         raise ValueError("anna@example.com was on the page")
     if settings.error == "user":

@@ -9,7 +9,7 @@ import pytest
 from archives import members, response
 
 from tasks.errors import UserError
-from tasks.ingest import Ingest, Split, compression, plan
+from tasks.ingest import Ingest, Split, anchored, compression, plan
 from tasks.storage import Root
 
 
@@ -165,3 +165,17 @@ def test_sample_means_the_sample_crawl(root, monkeypatch):
     assert [i.digest for i in plan(["sample:"], Ingest(), root).inputs] == [i.digest for i in planned.inputs]
     with pytest.raises(UserError, match="local disk"):
         plan(["sample:"], Ingest(), Root("memory://sample-home"))
+
+
+def test_anchored_inputs_are_found_from_any_folder_and_carry_no_secret(tmp_path, monkeypatch):
+    root = Root(str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    assert anchored("crawl/*.warc.gz", root) == f"{tmp_path}/crawl/*.warc.gz"
+    assert anchored("news=crawl/*.warc.gz", root) == f"news={tmp_path}/crawl/*.warc.gz"
+    assert anchored("home/sample/x.warc.gz", root) == "home:/sample/x.warc.gz"
+    for same in ("sample:", "home:/x", "commoncrawl:CC-MAIN-2025-18", "s3://bucket/x/*.warc.gz"):
+        assert anchored(same, root) == same
+    for secret in ("https://me:word@host/x.warc.gz", "https://host/x.warc.gz?X-Amz-Signature=abc", "https://h/x?token=t"):
+        with pytest.raises(UserError, match="carries a credential") as caught:
+            anchored(secret, root)
+        assert "abc" not in str(caught.value) and "word" not in str(caught.value)

@@ -11,7 +11,7 @@ import stages_for_tests as stages
 from tasks.errors import UserError
 from tasks.pool import Limits, ShardError, close_shared_pool
 from tasks.schema import id_words
-from tasks.stage import Build, Unit, run_stage
+from tasks.stage import Build, Unit, resource_digest, run_stage
 from tasks.storage import Root
 
 
@@ -77,6 +77,32 @@ def test_a_page_that_kills_its_process_gets_a_fate_and_the_rest_of_the_shard_sur
     assert [d.table.rows for d in done] == [10, 9, 10]
     fate = build.root.read_table(done[1].fates.path).to_pylist()[0]
     assert (fate["warc_offset"], fate["rule"], fate["outcome"]) == (4, reason, "dropped")
+
+
+def test_a_page_that_was_at_hand_when_something_else_killed_its_process_is_kept(build, tmp_path):
+    done = run_stage(stages.pages, units(), stages.Settings(killed_once=str(tmp_path / "seen")), build)
+    assert [d.rules for d in done] == [{}, {}, {}]
+
+
+def test_a_shard_that_dies_again_and_again_with_nothing_to_blame_ends_the_build(build):
+    build.limits = Limits(shard_seconds=0.5)
+    with pytest.raises(ShardError, match="pages failed on shard .*timeout.*limits.shard_seconds"):
+        run_stage(stages.pages, units(), stages.Settings(hang_after=True), build)
+
+
+def test_a_reading_error_that_passes_is_outlived(build, tmp_path):
+    done = run_stage(stages.pages, units(), stages.Settings(unreadable=str(tmp_path / "seen")), build)
+    assert [d.table.rows for d in done] == [10, 10, 10]
+
+
+def test_a_file_that_settings_name_is_read_anew_when_it_changes(tmp_path):
+    path = tmp_path / "benchmark.jsonl"
+    path.write_text("one")
+    before = resource_digest(str(path))
+    path.write_text("another")
+    assert resource_digest(str(path)) != before
+    with pytest.raises(UserError, match="nowhere.jsonl, which the settings name"):
+        resource_digest(str(tmp_path / "nowhere.jsonl"))
 
 
 def test_an_error_in_a_stage_never_quotes_the_page(build):
