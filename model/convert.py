@@ -42,9 +42,12 @@ def from_gpt2(state: dict[str, torch.Tensor], config: ModelConfig) -> Transforme
 
 
 def save_weights(path: str | Path, weights: dict[str, torch.Tensor], config: ModelConfig) -> None:
-    """One safetensors file with the configuration in its header; loadable by anything that reads safetensors."""
+    """One safetensors file with the configuration in its header: the same bytes for the same weights.
+
+    One entry of metadata alone: safetensors writes several in the order of a hash table, which differs by process.
+    """
     save_file({name: tensor.detach().contiguous().cpu() for name, tensor in weights.items()}, str(path),
-              metadata={"format": "pt", "gristmill_config": json.dumps(dataclasses.asdict(config), sort_keys=True)})
+              metadata={"gristmill_config": json.dumps(dataclasses.asdict(config), sort_keys=True)})
 
 
 def load_weights(path: str | Path) -> dict[str, torch.Tensor]:

@@ -22,7 +22,10 @@ class Meter:
             try:
                 self.nvml = ctypes.CDLL("libnvidia-ml.so.1")
                 self.handle = ctypes.c_void_p()
-                if self.nvml.nvmlInit_v2() or self.nvml.nvmlDeviceGetHandleByIndex_v2(gpu, ctypes.byref(self.handle)):
+                # NVML counts all GPUs of the machine, CUDA those that it is shown
+                shown = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+                index = int(shown[gpu]) if gpu < len(shown) and shown[gpu].strip().isdigit() else gpu
+                if self.nvml.nvmlInit_v2() or self.nvml.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(self.handle)):
                     self.nvml = None
                 elif self._gpu_joules() is None:
                     self.nvml = None

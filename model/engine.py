@@ -40,7 +40,9 @@ def start(settings: Optimisation) -> tuple[int, int, torch.device]:
 
 
 def bf16(settings: Optimisation, device: torch.device) -> bool:
-    return settings.precision == "bf16" or (settings.precision == "auto" and device.type == "cuda")
+    """Whether to compute in bf16; by default on GPUs that have it (from Ampere on)."""
+    return settings.precision == "bf16" or (settings.precision == "auto" and device.type == "cuda"
+                                            and torch.cuda.is_bf16_supported(including_emulation=False))
 
 
 class Torch:

@@ -32,9 +32,9 @@ class Optimisation(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    steps: int = Field(200, ge=1, description="Optimiser steps of the whole run.")
-    batch: int = Field(8, ge=1, description="Sequences a step over all ranks; the loss is their mean per token.")
-    micro_batch: int = Field(8, ge=1, description="Sequences a rank takes at once; the rest is accumulated.")
+    steps: int = Field(400, ge=1, description="Optimiser steps of the whole run.")
+    batch: int = Field(4, ge=1, description="Sequences a step over all ranks; the loss is their mean per token.")
+    micro_batch: int = Field(4, ge=1, description="Sequences a rank takes at once; the rest is accumulated.")
     sequence_length: int | None = Field(None, ge=2, description="Tokens a sequence; the model's context if not set.")
     learning_rate: float = Field(2e-3, gt=0, description="Peak learning rate.")
     schedule: Literal["cosine", "wsd", "constant"] = Field(
@@ -50,11 +50,11 @@ class Optimisation(BaseModel):
     seed: int = Field(0, ge=0, description="Decides initial weights and sample order.")
     held_out: float = Field(0.01, ge=0, lt=1, description="Fraction of documents, by hash of doc_id, never trained on.")
     held_out_at_least: int = Field(8, ge=0, description="Documents held out at the least (never more than half).")
-    evaluate_every: int = Field(50, ge=0, description="Steps between held-out evaluations; 0: at the end only.")
+    evaluate_every: int = Field(100, ge=0, description="Steps between held-out evaluations; 0: at the end only.")
     evaluate_rows: int = Field(64, ge=1, description="Held-out sequences an evaluation in the loop reads at most.")
-    checkpoint_every: int = Field(50, ge=0, description="Steps between checkpoints; 0: at the end only.")
+    checkpoint_every: int = Field(100, ge=0, description="Steps between checkpoints; 0: at the end only.")
     keep_checkpoints: int = Field(3, ge=0, description="Newest checkpoints kept; 0 keeps all.")
-    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 on GPUs, fp32 on CPU.")
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 on GPUs that have it, else fp32.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: GPUs where there are any.")
     engine: Literal["deepspeed", "torch"] = Field("deepspeed", description="torch: plain data parallel PyTorch.")
     zero_stage: Literal[0, 1, 2, 3] = Field(1, description="What DeepSpeed shards over ranks: 1 optimiser state, "
@@ -106,8 +106,8 @@ class Processes(BaseModel):
     launcher: Literal["torchrun", "deepspeed"] = Field("torchrun", description="Which launcher starts the ranks.")
     processes: int = Field(0, ge=0, description="Ranks on this machine; 0: one a GPU, or one on CPU.")
     threads: int = Field(0, ge=0, description="OMP threads a rank; 0: the machine's cores divided by its ranks.")
-    nodes: int = Field(1, ge=1, description="Machines; the same command is run on each of them.")
-    node_rank: int = Field(0, ge=0, description="Number of this machine (deepspeed launcher, which then needs no SSH).")
+    nodes: int = Field(1, ge=1, description="Machines that share the data root; the same command on each.")
+    node_rank: int = Field(0, ge=0, description="Number of this machine; number 0 records the run.")
     rendezvous: str = Field("", description="HOST:PORT of the first machine, for more than one.")
     rendezvous_id: str = Field("gristmill", description="Name that the machines of one run share.")
     grace: float = Field(60.0, ge=0, description="Seconds that ranks get to save after SIGTERM before they are killed.")

@@ -155,7 +155,7 @@ def command(processes: Processes, n: int, module: str, config: Path) -> list[str
     host, _, port = processes.rendezvous.partition(":") if nodes > 1 else ("127.0.0.1", "", str(_free_port()))
     if processes.launcher == "deepspeed":
         # What `deepspeed --no_ssh` starts on each node. That itself wants a hostfile, and does not pass SIGTERM on.
-        world = {f"node{node}": list(range(n)) for node in range(nodes)}
+        world = {f"node{node}": visible_gpus(n) for node in range(nodes)}
         return [sys.executable, "-u", "-m", "deepspeed.launcher.launch",
                 f"--world_info={base64.urlsafe_b64encode(json.dumps(world).encode()).decode()}",
                 f"--node_rank={processes.node_rank}", f"--master_addr={host}", f"--master_port={port or '29500'}",
@@ -167,6 +167,13 @@ def command(processes: Processes, n: int, module: str, config: Path) -> list[str
     else:
         torchrun += ["--standalone"]
     return [*torchrun, "-m", module, str(config)]
+
+
+def visible_gpus(n: int) -> list[int]:
+    """Numbers of the first `n` GPUs that CUDA_VISIBLE_DEVICES leaves: DeepSpeed's launcher sets that anew."""
+    names = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[:n]
+    return [int(name) for name in names] if len(names) == n and all(name.strip().isdigit() for name in names) \
+        else list(range(n))
 
 
 def _free_port() -> int:

@@ -13,7 +13,7 @@ from model.evaluate import check_choices, continuation_scores, held_out_rows, mu
 from model.finetune import conversation, instructions, read_rows
 from model.generate import load_run, stream_text
 from model.settings import Evaluate, Finetune
-from model.tokenizer import load_tokenizer
+from model.tokenizer import Tokenizer, load_tokenizer
 from model.transformer import Transformer
 from tasks.errors import UserError
 
@@ -124,6 +124,37 @@ def test_text_comes_in_pieces_that_are_whole_characters(tokenizer):
     assert "".join(pieces) == again and len(pieces) > 1
     assert all(name not in again for name in SPECIAL)
     assert isinstance("".join(stream_text(model, tokenizer, "say mill", 5, chat=True)), str)
+
+
+def test_text_is_encoded_as_the_corpus_is_whatever_its_length():
+    """tiktoken alone panics at 1,200,000 blanks: its regular expression overflows the stack."""
+    import tiktoken
+
+    from tasks.tokenizer import PATTERN, encode
+
+    ranks = {bytes([i]): i for i in range(256)}
+    encoding = tiktoken.Encoding("bytes", pat_str=PATTERN, mergeable_ranks=ranks, special_tokens={"<|endoftext|>": 256})
+    ours = Tokenizer("bytes", encoding, 256, {"<|endoftext|>": 256}, 257, "")
+    for text in (" " * 1_200_000 + "x", "a b"):
+        tokens = ours.encode(text)
+        assert tokens == encode(encoding, text) and ours.decode(tokens) == text
+
+
+def test_a_finetuned_model_is_asked_in_the_form_it_was_taught(tokenizer):
+    """The prompt of `chat` is the row's tokens up to the answer, behind the end-of-text that rows begin with."""
+    read = []
+
+    class Spy(Uniform):
+        def forward(self, tokens, positions=None, segments=None, cache=None):
+            read.append(tokens[0].tolist())
+            logits = torch.zeros(1, tokens.shape[1], 320)
+            logits[..., 105 if len(read) < 3 else SPECIAL["<|end|>"]] = 9
+            return logits
+
+    text = "".join(stream_text(Spy(320), tokenizer, "say mill", 50, chat=True, temperature=0))
+    tokens, counted = conversation({"instruction": "say mill", "output": "ii"}, tokenizer)
+    assert read[0] == [EOT, *tokens[~counted].tolist()]
+    assert text == "ii" and [EOT, *tokens.tolist()][:-1] == read[0] + read[1] + read[2]
 
 
 def test_tokenizers_are_told_apart_and_broken_ones_named(tokenizer, tmp_path):

@@ -111,6 +111,10 @@ def test_weights_survive_safetensors_and_nothing_else_is_read(tmp_path, model):
     again = load_model(tmp_path / "model.safetensors", model.config)
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, again.state_dict()[name])
+    first = (tmp_path / "model.safetensors").read_bytes()
+    for _ in range(20):                                 # the sha256 of a checkpoint's weights names them
+        save_weights(tmp_path / "same.safetensors", model.state_dict(), model.config)
+        assert (tmp_path / "same.safetensors").read_bytes() == first
     torch.save(model.state_dict(), tmp_path / "model.pt")
     with pytest.raises(UserError, match="safetensors alone"):
         load_weights(tmp_path / "model.pt")

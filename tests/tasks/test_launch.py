@@ -1,20 +1,24 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
 import pytest
 from published_corpus import write_corpus
 
+from model import checkpoint
 from model.settings import Evaluate, Finetune, Pretrain, Processes
 from tasks import launch, process_group, ranks
 from tasks.errors import UserError
 from tasks.storage import Root
 
+PROJECT = Path(__file__).parents[2]
 SMALL = {"context": 64, "n_layers": 1, "n_heads": 2, "n_kv_heads": 1, "width": 16, "hidden": 32}
 SETTINGS = Pretrain(steps=6, batch=4, micro_batch=2, engine="torch", checkpoint_every=2, evaluate_every=3,
                     evaluate_rows=4, keep_checkpoints=0, model=SMALL)
@@ -74,6 +78,22 @@ def test_from_a_corpus_to_an_evaluated_finetuned_model(home, events, tmp_path):
     assert isinstance("".join(launch.stream_text(Root(str(home)), run, "the mill", max_tokens=8, seed=1)), str)
     assert {entry["run"] for entry in launch.runs(str(home))} == {run, tuned["run"]}
 
+    asked = {"max_tokens": 12, "temperature": 0}           # a finetuned run answers, a pretrained one goes on
+    for name, chat in ((tuned["run"], True), (run, False)):
+        plain, told = ("".join(launch.stream_text(str(home), name, "say 3", **asked, **how))
+                       for how in ({}, {"chat": chat}))
+        assert plain == told
+
+    version = home / "corpora" / "mill" / "versions" / "000001"
+    manifest = (version / "manifest.json").read_text()
+    for gone in (manifest + " ", None):
+        (version / "manifest.json").unlink()
+        if gone:
+            (version / "manifest.json").write_text(gone)
+        with pytest.raises(UserError, match="corpus mill version 1, which run .* was trained on, is not in"):
+            launch.evaluate(str(home), tuned["run"], Evaluate())
+    (version / "manifest.json").write_text(manifest)
+
 
 def test_a_mistake_of_a_rank_reaches_the_user_and_the_ledger(home, events):
     with pytest.raises(UserError, match="the loss is nan at step"):
@@ -103,27 +123,132 @@ def test_a_cancelled_wait_ends_every_rank_and_is_recorded(home, events):
     assert launch.runs(str(home))[-1]["step"] >= 3
 
 
-def test_the_death_of_the_waiting_process_kills_what_it_started(tmp_path):
-    """SIGTERM to a command that waits: its child gets SIGTERM too, and SIGKILL when it will not listen."""
-    script = ("import signal, time, pathlib, os; signal.signal(15, signal.SIG_IGN); "
-              f"pathlib.Path({str(tmp_path / 'pid')!r}).write_text(str(os.getpid())); time.sleep(600)")
-    wait = f"from tasks import process_group; process_group.run([{sys.executable!r}, '-c', {script!r}], " \
-           f"{str(tmp_path / 'log.txt')!r}, dict(__import__('os').environ), 0.5)"
-    waiting = subprocess.Popen([sys.executable, "-c", wait], cwd=Path(__file__).parents[2])
-    while not ((tmp_path / "pid").exists() and (tmp_path / "pid").read_text()):
-        time.sleep(0.05)
-    waiting.send_signal(signal.SIGTERM)
-    assert waiting.wait(timeout=60) == 143
-    assert not psutil.pid_exists(int((tmp_path / "pid").read_text()))
+def test_ranks_that_start_after_their_launcher_died_end_themselves(tmp_path):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    (tmp_path / "config.json").write_text("{}")
+    code = "from model.process import run_main; run_main(lambda config: print('worked'))"
+    rank = subprocess.run([sys.executable, "-c", code, str(tmp_path / "config.json")], cwd=PROJECT, capture_output=True,
+                          env=os.environ | {"GRISTMILL_LAUNCHER": str(gone.pid)})
+    assert rank.returncode == 1 and not rank.stdout
 
 
-def test_the_exit_status_and_the_log_are_given(tmp_path):
-    status = process_group.run([sys.executable, "-c", "print('said'); raise SystemExit(7)"], tmp_path / "log.txt",
-                               dict(os.environ), 1.0)
-    assert status == 7 and "said" in (tmp_path / "log.txt").read_text()
+def ended(*processes: psutil.Process | None) -> None:
+    """Waits for processes that somebody else reaps; fails when one of them lives on."""
+    _, alive = psutil.wait_procs([process for process in processes if process], timeout=20)
+    assert not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
 
 
-def test_commands_of_the_launchers():
+@pytest.mark.slow
+def test_killed_at_any_level_the_same_command_gives_the_same_losses(tmp_path):
+    """kill -9 of a rank, then of the process that waits, and the same command: nothing lives on, nothing differs."""
+    write_corpus(tmp_path)
+    settings = SETTINGS.model_copy(update={"steps": 500, "checkpoint_every": 20, "evaluate_every": 100})
+    two = Processes(processes=2, threads=1)
+    launch.pretrain(str(tmp_path), "mill", run="whole", settings=settings, processes=two)
+    code = ("import sys; from tasks import launch; from model.settings import *; "
+            "launch.pretrain(sys.argv[1], 'mill', run='killed', "
+            "settings=Pretrain.model_validate_json(sys.argv[2]), processes=Processes(processes=2, threads=1))")
+    checkpoints, seen = tmp_path / "trainings" / "killed" / "checkpoints", 0
+    for victim in ("rank", "launcher"):
+        waiting = psutil.Popen([sys.executable, "-c", code, str(tmp_path), settings.model_dump_json()], cwd=PROJECT,
+                               stderr=subprocess.DEVNULL)
+        while not (found := checkpoint.all_whole(checkpoints)) or checkpoint.step(found[-1]) <= seen:
+            assert waiting.poll() is None
+            time.sleep(0.01)
+        seen = checkpoint.step(found[-1])
+        below = waiting.children(recursive=True)
+        workers = [process for process in below if process.parent() != waiting]
+        assert len(workers) == 2
+        (waiting if victim == "launcher" else workers[1]).kill()
+        ended(waiting, *below)
+        assert waiting.wait() == (-signal.SIGKILL if victim == "launcher" else 1)
+        assert not (checkpoints.parent / "summary.json").exists()
+    launch.pretrain(str(tmp_path), "mill", run="killed", settings=settings, processes=two)
+    whole, killed = ([json.loads(line) for line in (checkpoints.parent.parent / run / "metrics.jsonl").read_text(
+        ).splitlines()] for run in ("whole", "killed"))
+    for line in whole + killed:
+        del line["seconds"], line["tokens_per_second"]
+    assert whole == killed and len(whole) == 500
+    assert len(list(checkpoints.parent.parent.glob("*/packing.parquet"))) == 2
+    assert (checkpoints.parent / "packing.parquet").read_bytes() == (
+        checkpoints.parent.parent / "whole" / "packing.parquet").read_bytes()
+
+
+def test_a_run_is_trained_by_one_process_at_a_time(home, events):
+    with Root(str(home)).lock("trainings/taken/lock", "x"), pytest.raises(UserError, match="'taken' is locked"):
+        launch.pretrain(str(home), "mill", run="taken", settings=SETTINGS)
+    assert not events
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["torchrun", "deepspeed"])
+def test_two_nodes_train_one_run_and_the_first_records_it(home, events, launcher):
+    """Both commands on this machine; the second node waits in a thread, as a flow may."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+    nodes = [Processes(launcher=launcher, processes=1, threads=1, nodes=2, node_rank=rank,
+                       rendezvous=f"127.0.0.1:{port}") for rank in (0, 1)]
+    with ThreadPoolExecutor(1) as pool:
+        second = pool.submit(launch.pretrain, str(home), "mill", run=launcher, settings=SETTINGS, processes=nodes[1])
+        first = launch.pretrain(str(home), "mill", run=launcher, settings=SETTINGS, processes=nodes[0])
+        assert first == second.result(120)
+    assert first["world_size"] == 2 and first["step"] == 6
+    assert [payload["state"] for kind, _, payload, _ in events if kind == "training"] == ["started", "ended"]
+    assert sum(kind == "checkpoint" for kind, *_ in events) == 3
+    folder = home / "trainings" / launcher
+    assert {path.name for path in folder.glob("log*.txt")} == {"log.txt", "log-1.txt"}
+    assert launch.pretrain(str(home), "mill", run=launcher, settings=SETTINGS)["skipped"]
+    with pytest.raises(UserError, match="setting node_rank: 2 of 2"):
+        launch.pretrain(str(home), "mill", run="none", settings=SETTINGS,
+                        processes=nodes[0].model_copy(update={"node_rank": 2}))
+
+
+def test_what_is_watched_is_recorded_once(tmp_path, events):
+    """metrics.jsonl grows by halves of lines, is put anew by a resumed run, and steps wait for their checkpoint."""
+    folder = tmp_path / "trainings" / "run"
+    (folder / "checkpoints").mkdir(parents=True)
+    seen, metrics = [], folder / "metrics.jsonl"
+    watch = ranks._Watch(Root(str(tmp_path)), folder, "run", seen.append, None)
+
+    def line(step: int) -> str:
+        return json.dumps({"step": step, "loss": 9.0 - step, "lr": 0.1, "tokens": 10 * step, "seconds": 1.0,
+                           "grad_norm": 1.0}) + "\n"
+
+    def recorded() -> list[int]:
+        return [step["step"] for kind, _, payload, _ in events if kind == "step" for step in payload["steps"]]
+
+    watch.look()
+    metrics.write_text(line(1) + line(2) + line(3)[:9])
+    watch.look()
+    watch.look()
+    assert [shown["step"] for shown in seen] == [2] and not events
+    checkpoint.begin(folder / "checkpoints", 2)
+    (folder / "checkpoints" / ".step-00000002.partial" / checkpoint.WEIGHTS).write_bytes(b"weights")
+    checkpoint.commit(folder / "checkpoints" / ".step-00000002.partial", {"step": 2, "tokens": 20, "samples": 8})
+    with open(metrics, "a") as file:
+        file.write(line(3)[9:])
+    watch.look()
+    assert recorded() == [1, 2] and seen[-1]["step"] == 3 and seen[-1]["loss_first"] == 8.0
+    again = ranks._Watch(Root(str(tmp_path)), folder, "run", None, None)
+    again.look()
+    (folder / "new").write_text(line(1) + line(2))
+    os.replace(folder / "new", metrics)
+    again.look()
+    assert (again.step, again.first, again.last) == (2, 8.0, 7.0) and recorded() == [1, 2]
+
+
+def test_a_full_disk_is_said_in_a_sentence(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    code = ("import errno; from model.process import run_main\n"
+            "def work(config): raise OSError(errno.ENOSPC, 'No space left on device')\nrun_main(work)")
+    with pytest.raises(UserError, match="the disk is full: .* goes on from its last checkpoint"):
+        ranks.run([sys.executable, "-c", code, str(tmp_path / "config.json")], tmp_path / "log.txt",
+                  tmp_path / "error.json", os.environ | {"PYTHONPATH": str(PROJECT)}, 1.0, lambda: None)
+
+
+def test_commands_of_the_launchers(monkeypatch):
     config = Path("config.json")
     torchrun = ranks.command(Processes(nodes=2, rendezvous="first:29400"), 8, "model.train", config)
     assert torchrun[1:] == ["-m", "torch.distributed.run", "--nproc-per-node", "8", "--nnodes", "2", "--rdzv-backend",
@@ -132,6 +257,10 @@ def test_commands_of_the_launchers():
     deepspeed = ranks.command(Processes(launcher="deepspeed", nodes=2, node_rank=1, rendezvous="first:29400"), 4,
                                "model.train", config)
     assert {"--node_rank=1", "--master_addr=first", "--master_port=29400"} < set(deepspeed)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6,7")
+    assert ranks.gpus() == 3 and ranks.visible_gpus(2) == [4, 6] and ranks.visible_gpus(4) == [0, 1, 2, 3]
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert ranks.visible_gpus(2) == [0, 1]
     with pytest.raises(UserError, match="rendezvous"):
         ranks.command(Processes(nodes=2), 1, "model.train", config)
 

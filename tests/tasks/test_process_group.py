@@ -1,0 +1,48 @@
+"""Commands that are waited for, and what is left of them when the one who waits dies."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tasks import process_group
+
+PROJECT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+@pytest.mark.parametrize("thread", [False, True])
+def test_the_death_of_the_waiting_process_kills_what_it_started(tmp_path, number, status, thread):
+    """SIGTERM to a command that waits: its child gets SIGTERM too, and SIGKILL when it will not listen.
+
+    No handler can be set outside the main thread, and none runs after SIGKILL: the kernel ends the child then.
+    """
+    script = ("import signal, time, pathlib, os; signal.signal(15, signal.SIG_IGN); "
+              f"pathlib.Path({str(tmp_path / 'pid')!r}).write_text(str(os.getpid())); time.sleep(600)")
+    wait = ("import os, threading; from tasks import process_group; "
+            f"run = lambda: process_group.run([{sys.executable!r}, '-c', {script!r}], "
+            f"{str(tmp_path / 'log.txt')!r}, dict(os.environ), 0.5); "
+            + ("thread = threading.Thread(target=run); thread.start(); thread.join()" if thread else "run()"))
+    waiting = subprocess.Popen([sys.executable, "-c", wait], cwd=PROJECT)
+    while not ((tmp_path / "pid").exists() and (tmp_path / "pid").read_text()):
+        assert waiting.poll() is None
+        time.sleep(0.05)
+    pid = int((tmp_path / "pid").read_text())
+    waiting.send_signal(number)
+    assert waiting.wait(timeout=60) == (-number if thread else status)
+    for _ in range(200):
+        if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+            return
+        time.sleep(0.1)
+    pytest.fail("the child lives on")
+
+
+def test_the_exit_status_and_the_log_are_given(tmp_path):
+    status = process_group.run([sys.executable, "-c", "print('said'); raise SystemExit(7)"], tmp_path / "log.txt",
+                               dict(os.environ), 1.0)
+    assert status == 7 and "said" in (tmp_path / "log.txt").read_text()
