@@ -37,6 +37,8 @@ def run_main(work: Callable[[dict], object]) -> None:
     except Exception as error:
         traceback.print_exc()
         if _disk_full(error, path.parent):
+            for half in path.parent.glob("checkpoints/.*.partial"):     # makes room for the next line
+                shutil.rmtree(half, ignore_errors=True)
             (path.parent / "error.json").write_text(json.dumps({"message": (
                 f"the disk is full: {path.parent} could not be written; free some space or lower keep_checkpoints, "
                 "and launch the same run again: it goes on from its last checkpoint")}))
@@ -49,11 +51,8 @@ def run_main(work: Callable[[dict], object]) -> None:
 
 
 def _disk_full(error: BaseException, folder: Path) -> bool:
-    """Whether that is why `error` was raised; PyTorch and safetensors say only that a write failed."""
-    if isinstance(error, OSError):
-        return error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return "write" in f"{type(error).__name__} {error}".lower() and shutil.disk_usage(folder).free < 1 << 20 \
-        or "No space left" in str(error)
+    """Whether that is why `error` was raised. PyTorch says "unexpected pos" then, so the disk itself is asked too."""
+    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or shutil.disk_usage(folder).free < 1 << 20
 
 
 def _leave(status: int) -> None:

@@ -32,7 +32,7 @@ class Optimisation(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    steps: int = Field(400, ge=1, description="Optimiser steps of the whole run.")
+    steps: int = Field(350, ge=1, description="Optimiser steps of the whole run.")
     batch: int = Field(4, ge=1, description="Sequences a step over all ranks; the loss is their mean per token.")
     micro_batch: int = Field(4, ge=1, description="Sequences a rank takes at once; the rest is accumulated.")
     sequence_length: int | None = Field(None, ge=2, description="Tokens a sequence; the model's context if not set.")
@@ -54,7 +54,7 @@ class Optimisation(BaseModel):
     evaluate_rows: int = Field(64, ge=1, description="Held-out sequences an evaluation in the loop reads at most.")
     checkpoint_every: int = Field(100, ge=0, description="Steps between checkpoints; 0: at the end only.")
     keep_checkpoints: int = Field(3, ge=0, description="Newest checkpoints kept; 0 keeps all.")
-    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 on GPUs that have it, else fp32.")
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 on GPUs with it, else fp32.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: GPUs where there are any.")
     engine: Literal["deepspeed", "torch"] = Field("deepspeed", description="torch: plain data parallel PyTorch.")
     zero_stage: Literal[0, 1, 2, 3] = Field(1, description="What DeepSpeed shards over ranks: 1 optimiser state, "

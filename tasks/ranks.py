@@ -14,7 +14,7 @@ from model.settings import Optimisation, Processes
 from tasks import process_group
 from tasks.errors import UserError
 from tasks.ledger import record
-from tasks.storage import Root
+from tasks.storage import Root, replacing
 
 Progress = Callable[[dict], None]               # called with the newest line of metrics.jsonl
 
@@ -225,6 +225,5 @@ def gpus() -> int:
 
 def write(path: Path, value: dict) -> None:
     """A JSON file, whole or not at all."""
-    temporary = path.with_suffix(".partial")
-    temporary.write_text(json.dumps(value, indent=1, sort_keys=True))
-    os.replace(temporary, path)
+    with replacing(str(path)) as file:
+        file.write(json.dumps(value, indent=1, sort_keys=True).encode())

@@ -239,13 +239,19 @@ def test_what_is_watched_is_recorded_once(tmp_path, events):
     assert (again.step, again.first, again.last) == (2, 8.0, 7.0) and recorded() == [1, 2]
 
 
-def test_a_full_disk_is_said_in_a_sentence(tmp_path):
+@pytest.mark.parametrize("error", [
+    "OSError(errno.ENOSPC, 'No space left on device')",
+    "RuntimeError(shutil.__dict__.update(disk_usage=lambda path: Full), 'unexpected pos')"])
+def test_a_full_disk_is_said_in_a_sentence(tmp_path, error):
+    """torch.save does not say why it failed: the disk does."""
     (tmp_path / "config.json").write_text("{}")
-    code = ("import errno; from model.process import run_main\n"
-            "def work(config): raise OSError(errno.ENOSPC, 'No space left on device')\nrun_main(work)")
+    (tmp_path / "checkpoints" / ".step-00000001.partial" / "state").mkdir(parents=True)
+    code = ("import errno, shutil; from model.process import run_main\n"
+            f"class Full: free = 0\ndef work(config): raise {error}\nrun_main(work)")
     with pytest.raises(UserError, match="the disk is full: .* goes on from its last checkpoint"):
         ranks.run([sys.executable, "-c", code, str(tmp_path / "config.json")], tmp_path / "log.txt",
                   tmp_path / "error.json", os.environ | {"PYTHONPATH": str(PROJECT)}, 1.0, lambda: None)
+    assert not list((tmp_path / "checkpoints").iterdir())
 
 
 def test_commands_of_the_launchers(monkeypatch):
