@@ -3,6 +3,7 @@
 Exit status: 0 done, 1 something failed, 2 a mistake in what was asked, 130 interrupted.
 """
 
+import atexit
 import json
 import os
 import sys
@@ -338,7 +339,16 @@ def main() -> None:
     """The entry point."""
     # What the flow says of itself goes to Prefect's server; the terminal shows progress, the outcome and mistakes.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-    app()
+    try:
+        app()
+    except SystemExit as ended:
+        if "prefect" not in sys.modules:
+            raise
+        # Prefect's threads outlive the interpreter's teardown, which DuckDB's binding then reports as a page of leaks.
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(ended.code if isinstance(ended.code, int) else 0 if ended.code is None else 1)
 
 
 if __name__ == "__main__":

@@ -147,23 +147,25 @@ def enabled_rules(settings: Filter) -> list[Rule]:
 def check(settings: Filter, columns: Iterable[str] = tuple(COLUMNS)) -> None:
     """Raises UserError when a rule that is on names a column that is not among `columns`."""
     columns = set(columns)
-    for rule in enabled_rules(settings):
-        for name in sorted(_columns_of(rule.value, rule.keep, rule.detail) - columns):
+    rules = enabled_rules(settings)
+    read = _columns_of(tuple((rule.value, rule.keep, rule.detail) for rule in rules))
+    for rule, named in zip(rules, read, strict=True):
+        for name in sorted(named - columns):
             near = difflib.get_close_matches(name, sorted(columns), 1)
             raise UserError(f"sql/rules/{rule.preset}.sql: the rule {rule.name} names the column {name}, which is "
                             f"not there; mend the rule{f' (did you mean {near[0]}?)' if near else ''}, "
                             f"or turn it off with filter.{rule.name}.enabled=false")
 
 
-@lru_cache(maxsize=1)
-def _parser() -> duckdb.DuckDBPyConnection:
-    return duckdb.connect(":memory:", config={"threads": 1})
+@lru_cache(maxsize=64)
+def _columns_of(rules: tuple[tuple[str, ...], ...]) -> list[set[str]]:
+    """The columns that each rule's SQL expressions read, as DuckDB's own parser sees them."""
+    with duckdb.connect(":memory:", config={"threads": 1}) as connection:
+        return [_columns(connection, expressions) for expressions in rules]
 
 
-@lru_cache(maxsize=1024)
-def _columns_of(*expressions: str) -> frozenset[str]:
-    """The columns that SQL expressions read, as DuckDB's own parser sees them."""
-    text, = _parser().execute("SELECT json_serialize_sql($1)", [f"SELECT {', '.join(expressions)}"]).fetchone()
+def _columns(connection: duckdb.DuckDBPyConnection, expressions: tuple[str, ...]) -> set[str]:
+    text, = connection.execute("SELECT json_serialize_sql($1)", [f"SELECT {', '.join(expressions)}"]).fetchone()
     tree = json.loads(text)
     if tree["error"]:
         raise UserError(f"a rule is not SQL: {tree['error_message']}; its expression reads {expressions[1]}")
@@ -182,7 +184,7 @@ def _columns_of(*expressions: str) -> frozenset[str]:
                 walk(child, bound)
 
     walk(tree, frozenset())
-    return frozenset(found)
+    return found
 
 
 def query(settings: Filter) -> tuple[str, dict[str, Any]]:
