@@ -174,11 +174,13 @@ def test_deployments_are_those_that_are_documented():
 
 
 def test_the_sample_is_held_against_the_benchmark_that_is_planted_in_it():
+    from flows.settings import load_recipe
+    from tasks.decontaminate import resources
     from tasks.sample_crawl import BENCHMARK
 
     (sample,) = [d for d in DEPLOYMENTS if d["name"] == "sample" and "build_corpus" in d["entrypoint"]]
-    (named,) = sample["parameters"]["settings"]["decontaminate"]["benchmarks"]
-    assert (PROJECT / named).samefile(BENCHMARK)
+    assert sample["parameters"]["inputs"] == ["sample:"]
+    assert resources(load_recipe(sample["parameters"]["recipe"]).decontaminate) == [str(BENCHMARK)]
 
 
 def test_only_the_nightly_refresh_has_a_schedule_and_no_trigger_is_on():

@@ -15,7 +15,6 @@ import pytest
 
 from flows import embedded, quickstart
 from flows.deployments import call, create_pool, deploy, healthy
-from tasks import sample_crawl
 from tasks.errors import UserError
 
 FLOWS = """
@@ -242,7 +241,7 @@ def test_publishing_starts_a_training_once_the_automation_is_on(prefect_server, 
     assert embedded.register(prefect_server, home) >= 9
     pretrain = call(prefect_server, "/deployments/name/pretrain/pretrain")["id"]
     sample = call(prefect_server, "/deployments/name/build-corpus/sample")
-    assert sample["parameters"]["inputs"] == sample_crawl.inputs(f"{home}/sample")
+    assert sample["parameters"]["inputs"] == ["sample:"]
 
     (automation,) = [
         a for a in call(prefect_server, "/automations/filter", {}) if a["name"] == "pretrain-on-publication"
