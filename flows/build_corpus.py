@@ -18,13 +18,13 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.events import emit_event
 from prefect.runtime import flow_run
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from flows.settings import Recipe, load_recipe
 from tasks import ledger, lineage
 from tasks.annotate import annotate
 from tasks.decontaminate import decontaminate
-from tasks.dedup import bands, decide, dedup, exact, pairs
+from tasks.dedup import Dedup, bands, decide, dedup, exact, pairs
 from tasks.extract import extract
 from tasks.filter import filter as keep_good
 from tasks.ingest import Input, Plan, Split, anchored, plan
@@ -34,7 +34,7 @@ from tasks.sample import achieved, mixture, sample
 from tasks.sample import plan as plan_passes
 from tasks.schema import id_bytes
 from tasks.scrub import scrub
-from tasks.stage import Artifact, Build, Done, Engine, Unit, engine_runner, run_stage, store
+from tasks.stage import Artifact, Build, Done, Engine, Stage, Unit, engine_runner, run_stage, store
 from tasks.storage import Root, home_uri
 from tasks.tokenize import encoding_of, excerpt, files_table, measure, quotas, tokenize, tokenizer
 
@@ -127,112 +127,49 @@ def make(
     with engine_runner(engine) as (runner, groups):
         build = Build(root, run_id, workers, recipe.limits.as_limits(), runner, groups, as_tasks=bool(flow_run.id))
 
-        def each(stage, settings, units: Sequence[Unit]) -> list[Done]:
+        def each(stage: Stage, settings: BaseModel, units: Sequence[Unit]) -> list[Done]:
             return run_stage(stage, units, settings, build)
 
-        def whole(stage, settings, inputs, **params) -> Artifact:
-            return run_stage(stage, [Unit(inputs, params)], settings, build)[0].table
+        def whole(stage: Stage, settings: BaseModel, inputs: dict, **params) -> Artifact:
+            return each(stage, settings, [Unit(inputs, params)])[0].table
 
-        extracted = each(
-            extract,
-            recipe.extract,
-            [Unit(params={"split": s}, identity=s.identity, size=s.end - s.start) for s in found.splits],
-        )
+        extracted = each(extract, recipe.extract, read_units(found.splits))
         documents = tables(extracted)
-        annotated = each(annotate, recipe.annotate, units(documents=documents))
-        signals = tables(annotated)
+        signals = tables(each(annotate, recipe.annotate, units(documents=documents)))
 
         banded = tables(each(bands, recipe.dedup, units(signals=signals)))
         same = whole(exact, recipe.dedup, {"documents": documents})
-        parts = recipe.dedup.partitions(sum(a.rows for a in documents))
-        similar = tables(
-            each(
-                pairs,
-                recipe.dedup,
-                [
-                    Unit({"bands": banded, "signals": signals, "exact": same}, {"partition": i, "partitions": parts})
-                    for i in range(parts)
-                ],
-            )
-        )
-        decisions = root.read_table(
-            whole(decide, recipe.dedup, {"documents": documents, "exact": same, "pairs": similar}).path
-        )
-        deduplicated = each(
-            dedup, recipe.dedup, units(documents=documents, decisions=by_shard(root, decisions, len(documents)))
-        )
+        similar = tables(each(pairs, recipe.dedup, range_units(recipe.dedup, banded, signals, same)))
+        decided = whole(decide, recipe.dedup, {"documents": documents, "exact": same, "pairs": similar})
+        decisions = by_shard(root, decided, len(documents))
+        unique = each(dedup, recipe.dedup, units(documents=documents, decisions=decisions))
 
-        filtered = each(
-            keep_good, recipe.filter, units(documents=documents, signals=signals, kept=tables(deduplicated))
-        )
-        scrubbed = each(scrub, recipe.scrub, units(documents=documents, kept=tables(filtered)))
-        spans = tables(scrubbed)
-        clean = each(decontaminate, recipe.decontaminate, units(documents=documents, kept=tables(filtered)))
+        good = each(keep_good, recipe.filter, units(documents=documents, signals=signals, kept=tables(unique)))
+        spans = tables(each(scrub, recipe.scrub, units(documents=documents, kept=tables(good))))
+        clean = each(decontaminate, recipe.decontaminate, units(documents=documents, kept=tables(good)))
         kept = tables(clean)
 
         tokens = recipe.tokenize
         if own_tokenizer:
             vocabulary = store(root, "tokenizer", files_table(own_tokenizer))
         else:
-            texts = []
-            if tokens.tokenizer == "trained":
-                texts = tables(
-                    each(
-                        excerpt,
-                        tokens,
-                        [
-                            Unit(u.inputs, {"quota": quota})
-                            for u, quota in zip(
-                                units(documents=documents, kept=kept, spans=spans),
-                                quotas([a.rows for a in kept], tokens),
-                                strict=True,
-                            )
-                        ],
-                    )
-                )
+            shares = [{"quota": quota} for quota in quotas([a.rows for a in kept], tokens)]
+            parts = units(documents=documents, kept=kept, spans=spans, params=shares)
+            texts = tables(each(excerpt, tokens, parts)) if tokens.tokenizer == "trained" else []
             vocabulary = whole(tokenizer, tokens, {"texts": texts})
-        measured = tables(
-            each(
-                measure,
-                tokens,
-                units(documents=documents, signals=signals, kept=kept, tokenizer=[vocabulary] * len(kept)),
-            )
-        )
-        mixed = whole(mixture, recipe.sample, {"measures": measured})
-        sampled = each(
-            sample, recipe.sample, units(documents=documents, signals=signals, kept=kept, mixture=[mixed] * len(kept))
-        )
-        passes = whole(
-            plan_passes,
-            recipe.sample,
-            {"sampled": tables(sampled), "mixture": mixed},
-            shard_tokens=tokens.shard_tokens,
-            min_shards=tokens.min_shards,
-        )
+        measured = each(measure, tokens, units(documents=documents, signals=signals, kept=kept, tokenizer=vocabulary))
+        mixed = whole(mixture, recipe.sample, {"measures": tables(measured)})
+        sampled = each(sample, recipe.sample, units(documents=documents, signals=signals, kept=kept, mixture=mixed))
+        sizes = {"shard_tokens": tokens.shard_tokens, "min_shards": tokens.min_shards}
+        passes = whole(plan_passes, recipe.sample, {"sampled": tables(sampled), "mixture": mixed}, **sizes)
         planned = root.read_table(passes.path)
         tokenized = each(tokenize, tokens, token_units(root, planned, documents, spans, vocabulary))
 
-        steps = {
-            "extract": extracted,
-            "dedup": deduplicated,
-            "filter": filtered,
-            "decontaminate": clean,
-            "sample": sampled,
-        }
+        steps = {"extract": extracted, "dedup": unique, "filter": good, "decontaminate": clean, "sample": sampled}
+        dropped = [[done[i].fates for done in steps.values() if done[i].fates] for i in range(len(documents))]
+        seen = [{"records": done.rows_in} for done in extracted]
         accounted = each(
-            account,
-            Account(),
-            [
-                Unit(
-                    {
-                        "documents": documents[i],
-                        "kept": sampled[i].table,
-                        "dropped": [done[i].fates for done in steps.values() if done[i].fates],
-                    },
-                    {"records": extracted[i].rows_in},
-                )
-                for i in range(len(documents))
-            ],
+            account, Account(), units(documents=documents, kept=tables(sampled), dropped=dropped, params=seen)
         )
 
         there = {file.uri for file in found.inputs}  # kept from the last version, though not to be had today
@@ -273,19 +210,37 @@ def tables(done: Sequence[Done]) -> list[Artifact]:
     return [d.table for d in done]
 
 
-def units(**inputs: Sequence[Artifact]) -> list[Unit]:
-    """One unit for each shard, from lists that run over the shards; a large table goes first."""
-    names = list(inputs)
-    return [
-        Unit(dict(zip(names, row, strict=True)), size=max(a.rows for a in row))
-        for row in zip(*inputs.values(), strict=True)
-    ]
+def units(*, params: Sequence[dict[str, Any]] | None = None, **inputs: Any) -> list[Unit]:
+    """One unit for each shard, from lists that run over the shards; a single table goes to all of them.
+
+    Units with large tables are started first.
+    """
+    columns = {name: value for name, value in inputs.items() if not isinstance(value, Artifact)}
+    common = {name: value for name, value in inputs.items() if isinstance(value, Artifact)}
+    made = []
+    for shard, row in enumerate(zip(*columns.values(), strict=True)):
+        tables = dict(zip(columns, row, strict=True)) | common
+        size = max(table.rows for table in tables.values() if isinstance(table, Artifact))
+        made.append(Unit(tables, params[shard] if params else {}, size=size))
+    return made
 
 
-def by_shard(root: Root, decisions: pa.Table, shards: int) -> list[Artifact]:
+def read_units(splits: Sequence[Split]) -> list[Unit]:
+    """One unit for each piece of input; where a file lies now is not part of its identity."""
+    return [Unit(params={"split": s}, identity=s.identity, size=s.end - s.start) for s in splits]
+
+
+def range_units(settings: Dedup, banded: Sequence[Artifact], signals: Sequence[Artifact], same: Artifact) -> list[Unit]:
+    """One unit for each range of band hashes, over all shards."""
+    ranges = settings.partitions(sum(table.rows for table in signals))
+    tables = {"bands": banded, "signals": signals, "exact": same}
+    return [Unit(tables, {"partition": i, "partitions": ranges}) for i in range(ranges)]
+
+
+def by_shard(root: Root, decided: Artifact, shards: int) -> list[Artifact]:
     """The decisions of each shard on their own, so that those of another do not wake it."""
-    ends = pc.value_counts(decisions["shard"]).to_pylist()
-    rows = {entry["values"]: entry["counts"] for entry in ends}
+    decisions = root.read_table(decided.path)
+    rows = {entry["values"]: entry["counts"] for entry in pc.value_counts(decisions["shard"]).to_pylist()}
     slices, at = [], 0
     for shard in range(shards):
         slices.append(store(root, "decisions", decisions.slice(at, rows.get(shard, 0))))

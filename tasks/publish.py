@@ -140,9 +140,12 @@ def publish(
     """
     root = build.root
     if not shards:
+        rules = [(n, row["stage"], rule) for row in content["funnel"] for rule, n in row["rules"].items()]
+        took = ", ".join(f"{stage}.{rule} took {n}" for n, stage, rule in sorted(rules, reverse=True)[:3])
         raise UserError(
-            f"no document of the corpus {name} was kept, so there is nothing to publish; "
-            f"`gristmill sql funnel` shows which rule took them, and --set filter.RULE.enabled=false turns one off"
+            f"no document of the corpus {name} was kept, so there is nothing to publish: of "
+            f"{content['funnel'][0]['in']} records {took or 'none was a page'}; choose another recipe, or turn a rule "
+            f"off with --set filter.RULE.enabled=false"
         )
     manifest = {"format": FORMAT, "name": name, **content}
     manifest["shards"] = [

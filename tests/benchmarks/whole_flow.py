@@ -40,7 +40,7 @@ def main() -> None:
     if args.copies > 1:
         inputs = [str(folder / f"{i:04d}-{Path(f).name}") for i in range(args.copies) for f in inputs]
         for link in inputs:
-            os.symlink(next(f for f in map(os.path.abspath, args.files) if link.endswith(Path(f).name)), link)
+            shutil.copyfile(next(f for f in args.files if link.endswith(Path(f).name)), link)  # a link is the same file
 
     from flows import embedded
 
