@@ -32,7 +32,7 @@ class Optimisation(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    steps: int = Field(350, ge=1, description="Optimiser steps of the whole run.")
+    steps: int = Field(400, ge=1, description="Optimiser steps of the whole run.")
     batch: int = Field(4, ge=1, description="Sequences a step over all ranks; the loss is their mean per token.")
     micro_batch: int = Field(4, ge=1, description="Sequences a rank takes at once; the rest is accumulated.")
     sequence_length: int | None = Field(None, ge=2, description="Tokens a sequence; the model's context if not set.")
