@@ -25,6 +25,7 @@ from tasks import ledger, lineage
 from tasks.annotate import annotate
 from tasks.decontaminate import decontaminate
 from tasks.dedup import Dedup, bands, decide, dedup, exact, pairs
+from tasks.engine import Engine, engine_runner
 from tasks.extract import extract
 from tasks.filter import filter as keep_good
 from tasks.ingest import Input, Plan, Split, anchored, plan
@@ -34,7 +35,7 @@ from tasks.sample import achieved, mixture, sample
 from tasks.sample import plan as plan_passes
 from tasks.schema import id_bytes
 from tasks.scrub import scrub
-from tasks.stage import Artifact, Build, Done, Engine, Stage, Unit, engine_runner, run_stage, store
+from tasks.stage import Artifact, Build, Done, Stage, Unit, run_stage, store
 from tasks.storage import Root, home_uri
 from tasks.tokenize import encoding_of, excerpt, files_table, measure, quotas, tokenize, tokenizer
 

@@ -25,11 +25,16 @@ class Commands(TyperGroup):
 
         try:
             return super().invoke(ctx)
+        except (typer.Exit, typer.Abort):  # RuntimeErrors too
+            raise
         except (UserError, ShardError) as error:
             if "--json" in sys.argv:
                 print(json.dumps({"error": str(error)}))
             print(f"gristmill: {error}", file=sys.stderr)
             raise typer.Exit(2 if isinstance(error, UserError) else 1) from None
+        except RuntimeError as error:  # ranks that failed or were stopped, a server that did not answer
+            print(f"gristmill: {type(error).__name__}: {error}", file=sys.stderr)
+            raise typer.Exit(1) from None
         except KeyboardInterrupt:
             print("gristmill: interrupted; run the same again and it goes on where it stopped", file=sys.stderr)
             raise typer.Exit(130) from None
@@ -180,10 +185,18 @@ def evaluate(
         typer.Option("--benchmark", help="multiple choice: JSONL with query, choices, gold; may be given again"),
     ] = None,
     shots: Annotated[int, typer.Option("--shots", min=0, help="solved examples before each question")] = 0,
+    corpus: Annotated[str | None, typer.Option("--corpus", help="another corpus's held-out documents")] = None,
+    version: Version = None,
+    overrides: Overrides = None,
     as_json: Json = False,
 ) -> None:
     """Bits per byte by domain on held-out documents, and multiple-choice accuracy."""
-    _show(_run("flows.evaluate", "evaluate", run=run, benchmarks=benchmark or [], shots=shots), as_json)
+    from flows.settings import parse_overrides
+    from model.settings import Evaluate, parse
+
+    settings = parse(Evaluate, parse_overrides(overrides or []))
+    given = dict(benchmarks=benchmark or [], shots=shots, settings=settings, corpus=corpus, version=version)
+    _show(_run("flows.evaluate", "evaluate", run=run, **given), as_json)
 
 
 def _train(module: str, flow: str, kind: str, overrides: list[str] | None, as_json: bool, **parameters) -> None:

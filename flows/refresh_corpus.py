@@ -13,9 +13,9 @@ from pydantic import Field
 
 from flows.build_corpus import Home, Name, Workers, make, recorded, started
 from flows.settings import PoolLimits, Recipe
+from tasks.engine import Engine
 from tasks.ingest import Input, Plan, Split, anchored, plan
 from tasks.publish import read_manifest, version_folder
-from tasks.stage import Engine
 from tasks.storage import Root, home_uri
 from tasks.tokenizer import read_files
 

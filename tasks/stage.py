@@ -17,16 +17,14 @@ import importlib
 import importlib.metadata
 import json
 import logging
-import os
 import sys
 import time
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from typing import Any, Literal
+from typing import Any
 
 import fsspec
 import numpy as np
@@ -40,9 +38,7 @@ from tasks.pool_child import NO_ITEM, attempt, set_poisoned
 from tasks.schema import FATES, id_words
 from tasks.storage import Root, parquet
 
-__all__ = ["Artifact", "Build", "Done", "Result", "Stage", "Unit", "attempt", "engine_runner", "run_stage"]
-
-Engine = Literal["local", "dask", "ray"]
+__all__ = ["Artifact", "Build", "Done", "Result", "Stage", "Unit", "attempt", "run_stage"]
 
 log = logging.getLogger("gristmill.stage")
 
@@ -479,31 +475,3 @@ def store(root: Root, kind: str, table: pa.Table) -> Artifact:
     if not root.exists(path):
         root.write_bytes(path, data)
     return Artifact(path, digest, len(table))
-
-
-@contextmanager
-def engine_runner(engine: Engine) -> Iterator[tuple[Any, int]]:
-    """Where the tasks run, and into how many groups to cut a stage: (None, 0) for this process, or a started Dask or
-    Ray task runner.
-
-    DASK_SCHEDULER_ADDRESS or RAY_ADDRESS names a cluster, which then gets GRISTMILL_GROUPS (32) groups of shards a
-    stage, some for each machine; without one, a local one is started, whose one worker has the pool of processes.
-    Raises UserError when the engine is not installed.
-    """
-    if engine == "local":
-        yield None, 0
-        return
-    address = os.environ.get({"dask": "DASK_SCHEDULER_ADDRESS", "ray": "RAY_ADDRESS"}[engine])
-    try:
-        if engine == "dask":
-            from prefect_dask import DaskTaskRunner as Runner
-
-            alone = {"cluster_kwargs": {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": None}}
-        else:
-            from prefect_ray import RayTaskRunner as Runner
-
-            alone = {"init_kwargs": {"num_cpus": 1, "include_dashboard": False}}
-    except ImportError:
-        raise UserError(f"the engine {engine} is not installed; run: pip install 'gristmill[{engine}]'") from None
-    with Runner(address=address) if address else Runner(**alone) as runner:
-        yield runner, int(os.environ.get("GRISTMILL_GROUPS", "32")) if address else 1

@@ -185,7 +185,7 @@ class Root:
                 except OSError:
                     file.seek(0)
                     raise UserError(
-                        f"{what} is locked by another build ({file.read().strip() or 'unknown'}); "
+                        f"{what} is locked by another process ({file.read().strip() or 'unknown'}); "
                         f"wait for it to end, or stop it"
                     ) from None
                 file.truncate(0)

@@ -140,7 +140,7 @@ def read_files(folder: str) -> dict[str, bytes]:
                 files[name] = file.read()
         except (OSError, ValueError):
             raise UserError(f"{folder.rstrip('/')}/{name} cannot be read: a tokenizer is a folder with {RANKS} and "
-                            f"{DESCRIPTION}; check tokenize.tokenizer, or train one with `gristmill train-tokenizer`"
+                            f"{DESCRIPTION}; check tokenize.tokenizer, or train one with the deployment train-tokenizer"
                             ) from None
     return files
 

@@ -233,7 +233,7 @@ def test_killed_before_its_last_step_a_publication_is_finished_and_not_repeated(
 def test_two_builds_of_one_corpus_at_once_are_kept_apart(files, tmp_path):
     root = Root(str(tmp_path))
     with root.lock("corpora/test/lock", "the corpus test"):
-        with pytest.raises(UserError, match="the corpus test is locked by another build"):
+        with pytest.raises(UserError, match="the corpus test is locked by another process"):
             build(tmp_path, files)
 
 
