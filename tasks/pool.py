@@ -118,6 +118,7 @@ class Pool:
     def _collect(self, child: _Child) -> Outcome:
         index, (item, _) = child.job, child.item()
         try:
+            # Our own child wrote this, into a pipe that nobody else holds.
             kind, value = pickle.loads(child.pipe.recv_bytes())
         except (EOFError, OSError):
             self._replace(child)

@@ -58,6 +58,7 @@ def _work(pipe: Connection) -> None:
         except (EOFError, OSError):
             return
         try:
+            # Our own parent wrote this, into a pipe that nobody else holds.
             function, job = pickle.loads(message)
             answer = pickle.dumps(("value", function(*job)), protocol=5)
         except UserError as error:
