@@ -72,8 +72,8 @@ class Extract(BaseModel):
         100_000_000, gt=0, description="sum over a page's tags of their attributes squared; parsing takes 1 s at this")
 
 
-extract = Stage("extract", version=2, settings=Extract, needs={}, makes=DOCUMENTS,
-                libraries=("resiliparse", "trafilatura", "unicodedata"))
+extract = Stage("extract", version=3, settings=Extract, needs={}, makes=DOCUMENTS,
+                libraries=("resiliparse", "trafilatura", "chardet", "isal", "unicodedata"))
 
 
 class _Drop(Exception):

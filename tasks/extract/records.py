@@ -1,8 +1,8 @@
 """Reading WARC and ARC files so that damage costs what is damaged and nothing else.
 
-FastWARC reads at twice the speed of the inflating here, but ends or raises at the first damaged
-member, knows no ARC, and cannot start in the middle of a file. Reading is a twentieth of this
-stage's time, so every gzip member is inflated by zlib here, and FastWARC only opens .zst and .lz4.
+FastWARC ends or raises at the first damaged member, knows no ARC, and cannot start in the middle of a
+file, so every gzip member is inflated here (by ISA-L, which is no slower than FastWARC), and FastWARC only
+opens .zst and .lz4.
 
 A file may be read in byte ranges: a range owns the members (or, in plain files, the records) whose
 first byte lies in it. To find the first one without an index, reading starts `LOOKBACK` bytes early
@@ -14,20 +14,16 @@ Formats: WARC 1.0 and 1.1 (https://iipc.github.io/warc-specifications/), ARC 1 a
 """
 
 import re
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-import fsspec
+from isal import isal_zlib
 
+from tasks.extract.window import CHUNK, Damaged, Member, Stream, Window
 from tasks.ingest import compression
 
 LOOKBACK = 4 << 20           # bytes; few records of a crawl take more (Common Crawl cuts bodies at 1 to 5 MiB)
 MAX_HEAD = 1 << 20           # bytes of WARC header; real ones stay below 4 KB
-BOMB_BYTES = 1 << 30         # a member that inflates to more than this ...
-BOMB_RATIO = 200             # ... and this many times its size is given up
-_PIECE = 64 << 10            # compressed bytes inflated at a time: what is left of one is copied
-_CHUNK = 1 << 20             # bytes read from the file at a time
 
 _GZIP = b"\x1f\x8b\x08"
 _BLANK_LINE = re.compile(rb"\r?\n\r?\n")
@@ -69,10 +65,6 @@ class Unreadable:
     reason: str
 
 
-class _Damaged(Exception):
-    """The bytes do not inflate, or not within bounds. The argument is a reason code."""
-
-
 def read_records(path: str, start: int, end: int, max_bytes: int) -> Iterator[Record | Unreadable]:
     """The records and unreadable spans of the file at `path` (local or any fsspec URI) that begin in [start, end).
 
@@ -91,140 +83,6 @@ def read_records(path: str, start: int, end: int, max_bytes: int) -> Iterator[Re
             yield from _read_stream(window, kind, max_bytes)
 
 
-class Window:
-    """Random reads of a file, in large pieces."""
-
-    def __init__(self, path: str):
-        self._file = fsspec.open(path, "rb").open() if "://" in path else open(path, "rb", buffering=0)
-        self.size = self._file.seek(0, 2)
-        self._start, self._data = 0, b""
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self._file.close()
-
-    def at(self, position: int, n: int) -> bytes:
-        """The `n` bytes at `position`; fewer at the end of the file."""
-        first = position - self._start
-        if not 0 <= first <= first + n <= len(self._data):
-            if position >= self.size:
-                return b""
-            self._file.seek(position)
-            pieces, wanted = [], max(n, _CHUNK)
-            while wanted > 0 and (piece := self._file.read(wanted)):
-                pieces.append(piece)
-                wanted -= len(piece)
-            self._start, self._data, first = position, b"".join(pieces), 0
-        return self._data[first:first + n]
-
-    def find(self, needle: bytes, position: int) -> int:
-        """Where `needle` is next found at or after `position`; the size of the file when it is not."""
-        while position < self.size:
-            data = self.at(position, _CHUNK)
-            if (found := data.find(needle)) >= 0:
-                return position + found
-            position += max(1, len(data) - len(needle) + 1)
-        return self.size
-
-
-class _Member:
-    """The inflated bytes of the gzip member at `start`, its checksum verified at the end."""
-
-    def __init__(self, window: Window, start: int):
-        self._window, self._inflater = window, zlib.decompressobj(31)
-        self.start, self.fed, self.inflated = start, start, 0
-
-    @property
-    def end(self) -> int:
-        """Where the next byte to inflate lies; once the member is read, where the next member begins."""
-        return self.fed - len(self._inflater.unused_data or self._inflater.unconsumed_tail)
-
-    def read(self, n: int) -> bytes:
-        """The next bytes, at most `n`; none at the end of the member. Raises _Damaged."""
-        inflater = self._inflater
-        while not inflater.eof:
-            piece = inflater.unconsumed_tail
-            if not piece:
-                piece = self._window.at(self.fed, _PIECE)
-                self.fed += len(piece)
-            try:
-                data = inflater.decompress(piece, n)
-            except zlib.error:
-                raise _Damaged("corrupt") from None
-            if data:
-                self.inflated += len(data)
-                if self.inflated > max(BOMB_BYTES, BOMB_RATIO * (self.end - self.start)):
-                    raise _Damaged("expansion")
-                return data
-            if not piece and not inflater.eof:
-                raise _Damaged("truncated")
-        return b""
-
-    def skip(self, until: int) -> None:
-        """Inflates the rest, or as much as lies before `until`. Raises _Damaged."""
-        while self.end < until and self.read(_CHUNK):
-            pass
-
-
-class _Stream:
-    """Bytes read forwards, with sight of what comes next."""
-
-    def __init__(self, read: Callable[[int], bytes], position: int = 0):
-        self._read, self._data, self.position = read, bytearray(), position
-        self.damage: _Damaged | None = None
-
-    def peek(self, n: int) -> memoryview:
-        """The next `n` bytes, fewer at the end or before damage, kept in `damage`. Release it before moving on."""
-        try:
-            while len(self._data) < n and self.damage is None:
-                piece = self._read(max(_CHUNK, n - len(self._data)))
-                if not piece:
-                    break
-                self._data += piece
-        except _Damaged as damage:
-            self.damage = damage
-        return memoryview(self._data)[:n]
-
-    def check(self) -> None:
-        """Raises the damage that ended the stream, if any did."""
-        if self.damage is not None:
-            raise self.damage
-
-    def look(self, n: int) -> bytes:
-        with self.peek(n) as view:
-            return bytes(view)
-
-    def drop(self, n: int) -> int:
-        """Passes over `n` bytes; returns how many there were."""
-        dropped = 0
-        while dropped < n:
-            piece = min(n - dropped, len(self._data))
-            del self._data[:piece]
-            dropped += piece
-            if dropped < n and not self.look(1):
-                break
-        self.position += dropped
-        return dropped
-
-    def drop_blank(self) -> None:
-        """Passes over line ends."""
-        while data := self.look(64):
-            blank = len(data) - len(data.lstrip(b"\r\n"))
-            self.drop(blank)
-            if blank < len(data):
-                break
-
-    def drop_until(self, pattern: re.Pattern) -> None:
-        """Passes over everything before the end of the next match of `pattern`, which spans at most 4 KiB."""
-        while data := self.look(_CHUNK):
-            if match := pattern.search(data):
-                self.drop(match.end())
-                return
-            self.drop(len(data) if len(data) < _CHUNK else _CHUNK - 4096)
-
-
 def _starts_record(data: bytes) -> bool:
     data = data.lstrip(b"\r\n")
     return data.startswith(b"WARC/") or _ARC.match(data) is not None
@@ -234,9 +92,9 @@ def _next_member(window: Window, position: int) -> int:
     """Where the next gzip member that begins like a record lies, at or after `position`; else the file's size."""
     while (position := window.find(_GZIP, position)) < window.size:
         try:
-            if _starts_record(zlib.decompressobj(31).decompress(window.at(position, 8192), 4096)):
+            if _starts_record(isal_zlib.decompressobj(31).decompress(window.at(position, 8192), 4096)):
                 return position
-        except zlib.error:
+        except isal_zlib.error:
             pass
         position += 1
     return window.size
@@ -246,17 +104,17 @@ def _read_gzip(window: Window, start: int, end: int, max_bytes: int) -> Iterator
     position = 0 if start <= LOOKBACK else _next_member(window, start - LOOKBACK)
     end = min(end, window.size)
     while position < end:
-        member, stream, owned = _Member(window, position), None, position >= start
+        member, stream, owned = Member(window, position), None, position >= start
         try:
             if window.at(position, 3) != _GZIP:
-                raise _Damaged("not_gzip")
+                raise Damaged("not_gzip")
             if owned:
-                stream = _Stream(member.read)
+                stream = Stream(member.read)
                 yield from _member_records(member, stream, max_bytes)
             else:
                 member.skip(end)
             position = member.end
-        except _Damaged as damage:
+        except Damaged as damage:
             resume = _next_member(window, position + 1)
             if owned and not _is_padding(window, position, resume):
                 yield Unreadable(position, stream.position if stream else 0, resume - position, str(damage))
@@ -264,10 +122,10 @@ def _read_gzip(window: Window, start: int, end: int, max_bytes: int) -> Iterator
 
 
 def _is_padding(window: Window, start: int, end: int) -> bool:
-    return end - start <= _CHUNK and not window.at(start, end - start).strip(b"\0\r\n ")
+    return end - start <= CHUNK and not window.at(start, end - start).strip(b"\0\r\n ")
 
 
-def _member_records(member: _Member, stream: _Stream, max_bytes: int) -> Iterator[Record | Unreadable]:
+def _member_records(member: Member, stream: Stream, max_bytes: int) -> Iterator[Record | Unreadable]:
     """The records of one member: usually one, and then the member's end counts and not its Content-Length."""
     stream.drop_blank()
     if not stream.look(1):
@@ -310,7 +168,7 @@ def _read_plain(window: Window, start: int, end: int, max_bytes: int) -> Iterato
         position += len(data)
         return data
 
-    stream = _Stream(read, position)
+    stream = Stream(read, position)
     if position > 0:
         arc = _ARC.match(window.at(0, 4096)) is not None
         stream.drop_until(_NEXT_ARC if arc else _NEXT_WARC)
@@ -332,16 +190,16 @@ def _read_stream(window: Window, kind: str, max_bytes: int) -> Iterator[Record |
         try:
             return reader.read(n)
         except OSError:
-            raise _Damaged("corrupt") from None
+            raise Damaged("corrupt") from None
 
-    stream = _Stream(read)
+    stream = Stream(read)
     try:
         yield from _stream_records(stream, max_bytes)
-    except _Damaged as damage:
+    except Damaged as damage:
         yield Unreadable(stream.position, 0, window.size, str(damage))
 
 
-def _stream_records(stream: _Stream, max_bytes: int, member: _Member | None = None,
+def _stream_records(stream: Stream, max_bytes: int, member: Member | None = None,
                     window: Window | None = None) -> Iterator[Record | Unreadable]:
     """Records one after the other. One whose length is wrong is lost, and reading goes on at the next header."""
 
@@ -390,7 +248,7 @@ def _stream_records(stream: _Stream, max_bytes: int, member: _Member | None = No
         yield Record(*place(at), None if member else whole, kind, headers, block, length)
 
 
-def _head(stream: _Stream) -> tuple[str, dict[str, str], int | None, int] | None:
+def _head(stream: Stream) -> tuple[str, dict[str, str], int | None, int] | None:
     """(type, headers, length of the block, bytes of the header) of the record that begins here; None if none does."""
     data = stream.look(4096)
     if data.startswith(b"WARC/"):

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tasks.extract import records as reading
+from tasks.extract import window
 from tasks.extract.records import Record, Unreadable, read_records
 
 MAX = 1 << 20
@@ -139,7 +140,7 @@ def test_a_large_record_is_passed_over(tmp_path):
 
 
 def test_a_bomb_is_given_up(tmp_path, monkeypatch):
-    monkeypatch.setattr(reading, "BOMB_BYTES", 1 << 22)
+    monkeypatch.setattr(window, "BOMB_BYTES", 1 << 22)
     bomb = warc_record("response", "https://bomb.example/", http(bytes(1 << 24)))
     found = read(write(tmp_path, members(response(0), bomb, response(1))))
     assert len(urls(found)) == 2 and [s[2] for s in spans(found)] == ["expansion"]
