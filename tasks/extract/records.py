@@ -112,7 +112,7 @@ def _read_gzip(window: Window, start: int, end: int, max_bytes: int) -> Iterator
                 stream = Stream(member.read)
                 yield from _member_records(member, stream, max_bytes)
             else:
-                member.skip(end)
+                member.skip()
             position = member.end
         except Damaged as damage:
             resume = _next_member(window, position + 1)
@@ -133,7 +133,7 @@ def _member_records(member: Member, stream: Stream, max_bytes: int) -> Iterator[
         return
     if not _starts_record(stream.look(4096)):
         stream.check()
-        member.skip(member._window.size)
+        member.skip()
         yield Unreadable(member.start, 0, member.end - member.start, "not_a_record")
         return
     head = _head(stream)

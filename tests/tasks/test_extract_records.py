@@ -174,6 +174,14 @@ def stored(data: bytes) -> bytes:
     return packer.compress(data) + packer.flush()
 
 
+def test_a_cut_member_in_front_of_a_split_does_not_hide_what_follows(tmp_path):
+    """The inflater may swallow the members behind a cut one before it sees the damage."""
+    cut, following = members(response(2))[:-30], members(INFO, response(3))
+    split = write(tmp_path, members(INFO) + cut + following)
+    start = len(members(INFO) + cut) - 5
+    assert urls(read(split, start, split.end)) == ["https://mill3.example.org/page"]
+
+
 record_bytes = st.one_of(
     st.integers(0, 9).map(lambda n: members(response(n))),
     st.integers(0, 9).map(lambda n: members(INFO, warc_record("revisit", f"https://r{n}.example/", b""))),
