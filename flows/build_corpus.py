@@ -29,6 +29,7 @@ from tasks.engine import Engine, engine_runner
 from tasks.extract import extract
 from tasks.filter import filter as keep_good
 from tasks.ingest import Input, Plan, Split, anchored, plan
+from tasks.lines import lines
 from tasks.pool import shared_pool
 from tasks.publish import Account, account, funnel, publish, version_folder
 from tasks.sample import achieved, mixture, sample
@@ -136,7 +137,8 @@ def make(
 
         extracted = each(extract, recipe.extract, read_units(found.splits))
         documents = tables(extracted)
-        signals = tables(each(annotate, recipe.annotate, units(documents=documents)))
+        cuts = tables(each(lines, recipe.lines, units(documents=documents)))
+        signals = tables(each(annotate, recipe.annotate, units(documents=documents, lines=cuts)))
 
         banded = tables(each(bands, recipe.dedup, units(signals=signals)))
         same = whole(exact, recipe.dedup, {"documents": documents})
@@ -146,16 +148,17 @@ def make(
         unique = each(dedup, recipe.dedup, units(documents=documents, decisions=decisions))
 
         good = each(keep_good, recipe.filter, units(documents=documents, signals=signals, kept=tables(unique)))
-        spans = tables(each(scrub, recipe.scrub, units(documents=documents, kept=tables(good))))
-        clean = each(decontaminate, recipe.decontaminate, units(documents=documents, kept=tables(good)))
-        kept = tables(clean)
+        found_in = units(documents=documents, lines=cuts, kept=tables(good))
+        hidden = tables(each(scrub, recipe.scrub, found_in))
+        clean = each(decontaminate, recipe.decontaminate, units(documents=documents, spans=hidden, kept=tables(good)))
+        kept = tables(clean)  # what is left, with all that is cut and replaced in it
 
         tokens = recipe.tokenize
         if own_tokenizer:
             vocabulary = store(root, "tokenizer", files_table(own_tokenizer))
         else:
             shares = [{"quota": quota} for quota in quotas([a.rows for a in kept], tokens)]
-            parts = units(documents=documents, kept=kept, spans=spans, params=shares)
+            parts = units(documents=documents, kept=kept, params=shares)
             texts = tables(each(excerpt, tokens, parts)) if tokens.tokenizer == "trained" else []
             vocabulary = whole(tokenizer, tokens, {"texts": texts})
         measured = each(measure, tokens, units(documents=documents, signals=signals, kept=kept, tokenizer=vocabulary))
@@ -164,7 +167,7 @@ def make(
         sizes = {"shard_tokens": tokens.shard_tokens, "min_shards": tokens.min_shards}
         passes = whole(plan_passes, recipe.sample, {"sampled": tables(sampled), "mixture": mixed}, **sizes)
         planned = root.read_table(passes.path)
-        tokenized = each(tokenize, tokens, token_units(root, planned, documents, spans, vocabulary))
+        tokenized = each(tokenize, tokens, token_units(root, planned, documents, kept, vocabulary))
 
         steps = {"extract": extracted, "dedup": unique, "filter": good, "decontaminate": clean, "sample": sampled}
         dropped = [[done[i].fates for done in steps.values() if done[i].fates] for i in range(len(documents))]
@@ -198,7 +201,7 @@ def make(
             "shards": counts,
             "parts": [
                 {"documents": d.path, "signals": s.path, "spans": p.path}
-                for d, s, p in zip(documents, signals, spans, strict=True)
+                for d, s, p in zip(documents, signals, kept, strict=True)
             ],
             "funnel": funnel(list(steps.items())),
             "mixture": achieved(root.read_table(mixed.path), planned, shards),

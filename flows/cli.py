@@ -313,7 +313,7 @@ def corpora(as_json: Json = False) -> None:
 
 @app.command()
 def stage(
-    name: Annotated[str, typer.Argument(help="extract, annotate, filter, scrub or decontaminate")],
+    name: Annotated[str, typer.Argument(help="extract, lines, annotate, filter, scrub or decontaminate")],
     inputs: Annotated[list[str], typer.Argument(help="WARC files for extract; Parquet of documents for the others")],
     output: Annotated[Path, typer.Option("--output", "-o", help="a folder for the Parquet files")],
     recipe: Annotated[str, typer.Option("--recipe", "-r")] = "fineweb",

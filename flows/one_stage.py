@@ -15,12 +15,20 @@ from tasks.errors import UserError
 from tasks.extract import extract
 from tasks.filter import filter as keep_good
 from tasks.ingest import plan
+from tasks.lines import lines
 from tasks.schema import DOCUMENTS, all_rows
 from tasks.scrub import scrub
-from tasks.stage import Artifact, Build, Unit, run_stage, store
+from tasks.stage import Artifact, Build, Stage, Unit, run_stage, store
 from tasks.storage import Root
 
-STAGES = {"extract": extract, "annotate": annotate, "filter": keep_good, "scrub": scrub, "decontaminate": decontaminate}
+STAGES = {
+    "extract": extract,
+    "lines": lines,
+    "annotate": annotate,
+    "filter": keep_good,
+    "scrub": scrub,
+    "decontaminate": decontaminate,
+}
 
 
 def run_one_stage(name: str, inputs: Sequence[str], output: Path, recipe: Recipe, workers: int) -> Iterator[str]:
@@ -78,15 +86,24 @@ def _files(inputs: Sequence[str]) -> list[Path]:
 
 
 def _unit(name: str, path: Path, root: Root, recipe: Recipe, build: Build) -> Unit:
-    """The tables that a stage needs beside the documents: all of them kept, their signals computed."""
+    """The tables that a stage needs beside the documents: all of them kept, the stages before run on them."""
     try:
         documents = pq.read_table(path, columns=DOCUMENTS.names).cast(DOCUMENTS)
     except (KeyError, OSError, ValueError, pa.ArrowInvalid):
         raise UserError(f"{path} holds no documents; give Parquet that `gristmill stage extract` wrote") from None
-    inputs: dict[str, Artifact] = {"documents": store(root, "documents", documents)}
-    if name != "annotate":
-        inputs["kept"] = store(root, "kept", all_rows(documents))
-    if name == "filter":
-        unit = Unit({"documents": inputs["documents"]})
-        inputs["signals"] = run_stage(annotate, [unit], recipe.annotate, build)[0].table
-    return Unit(inputs, size=len(documents))
+    shard = store(root, "documents", documents)
+    kept = store(root, "kept", all_rows(documents))
+
+    def run(stage: Stage, **tables: Artifact) -> Artifact:
+        return run_stage(stage, [Unit({"documents": shard} | tables)], getattr(recipe, stage.name), build)[0].table
+
+    if name == "lines":
+        return Unit({"documents": shard}, size=len(documents))
+    cuts = run(lines)
+    tables = {
+        "annotate": lambda: {"lines": cuts},
+        "filter": lambda: {"signals": run(annotate, lines=cuts), "kept": kept},
+        "scrub": lambda: {"lines": cuts, "kept": kept},
+        "decontaminate": lambda: {"spans": run(scrub, lines=cuts, kept=kept), "kept": kept},
+    }
+    return Unit({"documents": shard} | tables[name](), size=len(documents))

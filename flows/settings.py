@@ -22,6 +22,7 @@ from tasks.extract import Extract
 from tasks.filter import Filter
 from tasks.filter import check as check_rules
 from tasks.ingest import Ingest
+from tasks.lines import Lines
 from tasks.pool import Limits
 from tasks.sample import Sample
 from tasks.scrub import Scrub
@@ -48,6 +49,7 @@ class Recipe(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     ingest: Ingest = Ingest()
     extract: Extract = Extract()
+    lines: Lines = Lines()
     annotate: Annotate = Annotate()
     dedup: Dedup = Dedup()
     filter: Filter = Filter()

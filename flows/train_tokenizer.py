@@ -6,6 +6,7 @@ import os
 from typing import Annotated, Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import tiktoken
 from prefect import flow
@@ -15,7 +16,8 @@ from flows.build_corpus import Home, Workers, recorded
 from tasks import ledger
 from tasks.errors import UserError
 from tasks.publish import read_manifest, version_folder
-from tasks.schema import KEPT
+from tasks.schema import KEPT, SPANS
+from tasks.spans import matching
 from tasks.stage import Artifact, Build, Unit, run_stage, store
 from tasks.storage import Root, home_uri
 from tasks.tokenize import Tokenize, encoding_of, excerpt, quotas, tokenizer
@@ -83,8 +85,9 @@ def documents_of(root: Root, manifest: dict[str, Any]) -> list[Unit]:
     for number, part in enumerate(manifest["parts"]):
         kept = plan.slice(ends[number], ends[number + 1] - ends[number]).select(KEPT.names).combine_chunks()
         if len(kept):
-            units.append(Unit({"documents": made(root, part["documents"]), "spans": made(root, part["spans"]),
-                               "kept": store(root, "kept", kept.cast(KEPT))}))
+            edits = matching(kept, root.read_table(part["spans"], SPANS.names))
+            mine = store(root, "edited", pa.table([*kept.cast(KEPT).columns, edits], schema=SPANS))
+            units.append(Unit({"documents": made(root, part["documents"]), "kept": mine}))
     return units
 
 

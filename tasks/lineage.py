@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 
 from tasks import ledger
 from tasks.errors import UserError
-from tasks.schema import DOCUMENTS, FATES, SPANS, TOKENS, UUID
+from tasks.schema import CLEAN, DOCUMENTS, FATES, TOKENS, UUID
 from tasks.storage import Root
 
 LINEAGE = "lineage.duckdb"
@@ -38,7 +38,7 @@ PATIENCE = 120.0                                # seconds to wait for another re
 COLUMNS = {
     "documents": DOCUMENTS,
     "signals": pa.schema([("doc_id", UUID), ("row", pa.int32()), ("language", pa.string()), ("n_words", pa.int32())]),
-    "spans": SPANS,
+    "spans": CLEAN,
     "fates": FATES,
     "plan": pa.schema([("doc_id", UUID), ("source", pa.string())]),
     "tokens": TOKENS,

@@ -58,13 +58,19 @@ FATES = pa.schema(
 # The rows of a documents shard that are still in: `row` is the index there, `doc_id` proves it.
 KEPT = pa.schema([("doc_id", UUID), ("row", pa.int32())])
 
-SPANS = pa.schema(
-    [
-        ("doc_id", UUID),
-        ("row", pa.int32()),
-        ("spans", pa.list_(pa.struct([("type", pa.string()), ("offset", pa.int32()), ("length", pa.int32())]))),
-    ]
-)  # offsets and lengths in Unicode code points of `text`
+# Edits of texts, which themselves are never changed (tasks.spans): offsets and lengths in code points of `text`;
+# what stands there instead: `<TYPE>` where the replacement is null, nothing where it is empty.
+SPAN = pa.struct(
+    [("type", pa.string()), ("offset", pa.int32()), ("length", pa.int32()), ("replacement", pa.string())]
+)
+SPANS = pa.schema([("doc_id", UUID), ("row", pa.int32()), ("spans", pa.list_(SPAN))])
+
+# What is left after the last stage that drops documents for what they say: `spans` are all edits of its text,
+# `contamination` the benchmark items of which it holds passages (those that dropped a document are in its fate).
+CONTAMINATION = pa.struct(
+    [("benchmark", pa.string()), ("item", pa.string()), ("matched", pa.int32()), ("fraction", pa.float64())]
+)
+CLEAN = pa.schema([*SPANS, ("contamination", pa.list_(CONTAMINATION))])
 
 # What training reads. `tokens` ends with the end-of-text token; n_bytes is the UTF-8 size of the text tokenized.
 TOKENS = pa.schema(

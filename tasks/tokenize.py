@@ -1,12 +1,12 @@
 """From documents to token shards.
 
-    excerpt    a shard       documents, kept, spans                 -> texts to train a tokenizer on
+    excerpt    a shard       documents, kept                        -> texts to train a tokenizer on
     tokenizer  the build     texts of all shards                    -> the tokenizer's two files
     measure    a shard       documents, signals, kept, tokenizer    -> MEASURES: tokens per byte, for the plan
     tokenize   a token shard documents, spans, plan, tokenizer      -> TOKENS
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import tiktoken
 from pydantic import BaseModel, ConfigDict, Field
 
-from tasks import scrub
+from tasks import spans as edits
 from tasks.sample import MEASURES, chance
 from tasks.schema import TOKENS, UUID, id_bytes, take
 from tasks.stage import Stage
@@ -47,35 +47,27 @@ class Tokenize(BaseModel):
         return self.tokenizer.rstrip("/") if "/" in self.tokenizer else None
 
 
-excerpt = Stage("excerpt", version=1, settings=Tokenize, makes=TEXTS,
-                needs={"documents": ["doc_id", "text"], "kept": ["doc_id", "row"], "spans": SPAN_COLUMNS})
+excerpt = Stage("excerpt", version=2, settings=Tokenize, makes=TEXTS,
+                needs={"documents": ["doc_id", "text"], "kept": SPAN_COLUMNS})
 tokenizer = Stage("tokenizer", version=1, settings=Tokenize, makes=FILES, needs={"texts": ["text"]},
                   libraries=("rustbpe",),
                   resources=lambda s: [f"{s.folder}/{name}" for name in (RANKS, DESCRIPTION)] if s.folder else [])
-measure = Stage("measure", version=1, settings=Tokenize, makes=MEASURES,
+measure = Stage("measure", version=2, settings=Tokenize, makes=MEASURES,
                 needs={"documents": ["doc_id", "source", "text"], "signals": ["doc_id", "language"],
-                       "kept": ["doc_id", "row"], "tokenizer": FILES.names})
-tokenize = Stage("tokenize", version=1, settings=Tokenize, makes=None,      # TOKENS, or its uint32 form
+                       "kept": SPAN_COLUMNS, "tokenizer": FILES.names})
+tokenize = Stage("tokenize", version=2, settings=Tokenize, makes=None,      # TOKENS, or its uint32 form
                  needs={"documents": ["doc_id", "domain", "text"], "spans": SPAN_COLUMNS, "tokenizer": FILES.names,
                         "plan": ["doc_id", "shard", "row", "repeat", "source", "language"]})
 
 
-def scrubbed(documents: pa.Table, spans: pa.Table, rows: np.ndarray) -> Iterator[str]:
-    """The texts of `rows` (indices) with typed placeholders for what `spans` found.
+def edited(documents: pa.Table, spans: pa.Table, rows: np.ndarray) -> pa.Array:
+    """The texts of `rows` (indices), large_string, with all that was cut or replaced in them.
 
     Raises ValueError when a row has no spans row of its own: a text that was not scrubbed never goes on.
     """
-    found = spans["row"].to_numpy()
-    at = np.minimum(np.searchsorted(found, rows), max(len(found) - 1, 0))
-    if len(rows) and (not len(found) or (found[at] != rows).any()):
-        raise ValueError("documents without a row of spans: they were not scrubbed, or the tables are of two builds")
-    mine, texts = spans.take(pa.array(at)), documents.select(["doc_id", "text"]).take(pa.array(rows))
-    if not id_bytes(mine["doc_id"]).equals(id_bytes(texts["doc_id"])):
-        raise ValueError("spans and documents disagree: row and doc_id do not belong together")
-    counts = pc.list_value_length(mine["spans"]).to_numpy()
-    for text, row, n in zip(texts["text"], mine["spans"], counts, strict=True):
-        text = text.as_py() or ""
-        yield scrub.apply(text, row.as_py()) if n else text
+    mine = documents.select(["doc_id", "text"]).take(pa.array(rows))
+    named = pa.table([mine["doc_id"], pa.array(rows, pa.int32())], ["doc_id", "row"])
+    return edits.applied(mine["text"], edits.matching(named, spans))
 
 
 def quotas(rows: Sequence[int], settings: Tokenize) -> list[int]:
@@ -84,14 +76,14 @@ def quotas(rows: Sequence[int], settings: Tokenize) -> list[int]:
 
 
 @excerpt.shard
-def excerpts(documents: pa.Table, kept: pa.Table, spans: pa.Table, settings: Tokenize, *, quota: int) -> pa.Table:
-    """The scrubbed texts of a sample of a shard's kept documents: those of the lowest `chance`, until they hold
+def excerpts(documents: pa.Table, kept: pa.Table, settings: Tokenize, *, quota: int) -> pa.Table:
+    """The edited texts of a sample of a shard's kept documents: those of the lowest `chance`, until they hold
     `quota` bytes."""
     order = np.argsort(chance(kept["doc_id"], 0), kind="stable")
     rows = kept["row"].to_numpy()[order]
     sizes = pc.binary_length(documents["text"]).fill_null(0).to_numpy().astype(np.int64)[rows]
     chosen = np.sort(rows[np.cumsum(sizes) - sizes < quota])
-    texts = pa.array(scrubbed(documents, spans, chosen), pa.string())
+    texts = edited(documents, kept, chosen).cast(pa.string())
     return pa.table([documents["doc_id"].combine_chunks().take(pa.array(chosen)), texts], schema=TEXTS)
 
 
@@ -135,10 +127,10 @@ def measures(documents: pa.Table, signals: pa.Table, kept: pa.Table, tokenizer: 
     sample (the documents of the lowest `chance`, until they hold `measure_bytes`; the last one cut short)."""
     encoding = encoding_of(tokenizer)
     rows, languages = take(documents, kept), take(signals, kept)["language"].to_pylist()
-    sizes = pc.binary_length(rows["text"]).fill_null(0).to_pylist()
+    texts = edits.applied(rows["text"], kept["spans"])
+    sizes = pc.binary_length(texts).to_pylist()
     strata = list(zip(rows["source"].to_pylist(), languages, strict=True))
     sums = {stratum: [0, 0, 0, 0] for stratum in sorted(set(strata), key=lambda s: (s[0] or "", s[1] or ""))}
-    texts = rows["text"].combine_chunks()
     for i in np.argsort(chance(kept["doc_id"], 0), kind="stable").tolist():
         entry = sums[strata[i]]
         entry[0] += 1
@@ -169,7 +161,7 @@ def token_shard(documents: Sequence[pa.Table], spans: Sequence[pa.Table], plan: 
         plan: the PLAN rows of this token shard.
         shards: the ordinals that `plan` has for `documents` and `spans`, in their order.
 
-    Decoding a row without its last token gives the scrubbed text exactly; n_tokens counts the last token too.
+    Decoding a row without its last token gives the edited text exactly; n_tokens counts the last token too.
     Raises ValueError when plan, documents and spans do not belong together.
     """
     encoding = encoding_of(tokenizer)
@@ -185,7 +177,7 @@ def token_shard(documents: Sequence[pa.Table], spans: Sequence[pa.Table], plan: 
         if not id_bytes(ids).equals(id_bytes(plan["doc_id"].slice(begin, end - begin))):
             raise ValueError(f"the plan does not belong to document shard {shard[begin]}: row and doc_id disagree")
         domains += table["domain"].take(pa.array(rows)).chunks
-        for text in scrubbed(table, spans[place[int(shard[begin])]], rows):
+        for text in edited(table, spans[place[int(shard[begin])]], rows).to_pylist():
             n_bytes.append(len(text.encode()))
             arrays.append(np.array([*encode(encoding, text), encoding.eot_token], dtype))
     lengths = np.array([len(a) for a in arrays[1:]], np.int64)

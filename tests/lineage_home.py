@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 import pyarrow as pa
 
 from tasks import ledger
-from tasks.schema import DOCUMENTS, FATES, SPANS, TOKENS, UUID, doc_id
+from tasks.schema import CLEAN, DOCUMENTS, FATES, TOKENS, UUID, doc_id
 from tasks.storage import Root
 
 SIGNALS = pa.schema([("doc_id", UUID), ("row", pa.int32()), ("language", pa.string()), ("language_score", pa.float32()),
@@ -54,7 +54,7 @@ def _origin(page: str) -> dict:
 
 def _part(root: Root, key: str, pages: list[str]) -> dict:
     paths = {kind: f"work/{stage}/{key[:2]}/{key}/table.parquet"
-             for kind, stage in (("documents", "extract"), ("signals", "annotate"), ("spans", "scrub"))}
+             for kind, stage in (("documents", "extract"), ("signals", "annotate"), ("spans", "decontaminate"))}
     at = datetime(2026, 1, 2, tzinfo=UTC)
     root.write_table(paths["documents"], _table([_origin(page) | {
         "content_id": name_of(page), "fetched_at": at, "warc_length": 5, "charset": "utf-8", "rights": [],
@@ -67,7 +67,7 @@ def _part(root: Root, key: str, pages: list[str]) -> dict:
     root.write_table(paths["spans"], _table([{
         "doc_id": name_of(page), "row": row,
         "spans": [{"type": "email", "offset": 3, "length": 9}, {"type": "ip", "offset": 20, "length": 7}]
-        if page == "a/1" else []} for row, page in enumerate(pages)], SPANS))
+        if page == "a/1" else []} for row, page in enumerate(pages)], CLEAN))
     return paths
 
 

@@ -19,7 +19,8 @@ SELECT name, version, doc_id, signal, value FROM (
     UNPIVOT (SELECT name, version, doc_id, {numbers} FROM signals)
     ON COLUMNS(* EXCLUDE (name, version, doc_id)) INTO NAME signal VALUE value);
 
--- where personal data was replaced: type, offset and length in code points, never the value
+-- what is cut and replaced in the documents that are left: type, offset and length in code points, never the value; and
+-- the benchmark items of which they hold passages
 CREATE VIEW spans AS
 SELECT f.name, f.version, f.number AS part, p.* EXCLUDE (filename, file_row_number)
 FROM {spans} AS p JOIN files AS f ON f.kind = 'spans' AND f.path = p.filename;

@@ -17,7 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.decontaminate.index import Index, build_index, overlaps
 from tasks.errors import UserError
-from tasks.schema import FATES, KEPT, fates, take
+from tasks.schema import CLEAN, FATES, SPANS, fates, take
+from tasks.spans import applied, matching
 from tasks.stage import Result, Stage, resource_digest
 
 
@@ -59,21 +60,21 @@ def resources(settings: Decontaminate) -> list[str]:
 
 
 decontaminate = Stage(
-    "decontaminate", version=1, settings=Decontaminate, conserves="kept", makes=KEPT, resources=resources,
+    "decontaminate", version=2, settings=Decontaminate, conserves="kept", makes=CLEAN, resources=resources,
     needs={"documents": ["doc_id", "url", "domain", "snapshot", "source", "warc_file", "warc_offset", "text"],
-           "kept": ["doc_id", "row"]})
+           "spans": SPANS.names, "kept": ["doc_id", "row"]})
 
 
 @decontaminate.shard
-def clean(documents: pa.Table, kept: pa.Table, settings: Decontaminate) -> Result:
-    """Keeps the documents without a benchmark item.
+def clean(documents: pa.Table, spans: pa.Table, kept: pa.Table, settings: Decontaminate) -> Result:
+    """Keeps the documents without a benchmark item, each with its spans.
 
     The fate's value is the number of distinct n-grams of the item that the document holds most of, its similarity their
     share of the item's n-grams, its detail the benchmark file's name and the item's.
     """
     index = benchmark_index(settings)
-    rows = take(documents, kept)
-    found = {} if index is None else overlaps(rows["text"], index)
+    rows, edits = take(documents, kept), matching(kept, spans)
+    found = {} if index is None else overlaps(applied(rows["text"], edits).cast(pa.string()), index)
     dropped = {place: hit for place, hit in found.items() if hit.matched >= min(settings.min_ngrams, hit.total)
                and hit.matched >= settings.min_fraction * hit.total}
     out = np.array(sorted(dropped), dtype=np.int64)
@@ -81,8 +82,10 @@ def clean(documents: pa.Table, kept: pa.Table, settings: Decontaminate) -> Resul
     table = fates(rows, out, "decontaminate", "ngram_overlap", value=[float(hit.matched) for hit in hits],
                   threshold=float(settings.min_ngrams), detail=[hit.item for hit in hits],
                   similarity=[hit.matched / hit.total for hit in hits]) if len(out) else FATES.empty_table()
-    stay = np.setdiff1d(np.arange(len(kept)), out)
-    return Result(table=kept.select(KEPT.names).take(pa.array(stay)).cast(KEPT), fates=table)
+    stay = pa.array(np.setdiff1d(np.arange(len(kept)), out))
+    tags = pa.nulls(len(stay), CLEAN.field("contamination").type)
+    return Result(pa.table([kept["doc_id"].take(stay), kept["row"].take(stay), edits.take(stay), tags], schema=CLEAN),
+                  table)
 
 
 def benchmark_index(settings: Decontaminate) -> Index | None:

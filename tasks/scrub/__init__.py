@@ -1,16 +1,16 @@
 """Personal data and credentials: where they stand in each kept document, never what they are.
 
-The stage writes spans (type, offset, length in code points); the text stays as it is. `apply` puts the placeholder
-`<TYPE>` (`<EMAIL>`, `<PHONE>` ...) for each span, as StarCoder's corpus does (https://arxiv.org/abs/2305.06161, section
-4.2), when the text is tokenized. The spans of a document are sorted and do not overlap: of overlapping finds the
-longest stays, of equally long ones the one whose type comes first in `TYPES`. Finding is repeated on the text with its
-placeholders until nothing is found, so an applied text holds nothing more: scrubbing twice is scrubbing once.
+The stage adds spans to those that cut lines (`tasks.spans`); the text stays as it is. The placeholder `<TYPE>`
+(`<EMAIL>`, `<PHONE>` ...) stands for each span, as in StarCoder's corpus (https://arxiv.org/abs/2305.06161, section
+4.2), when the text is tokenized. Of overlapping finds the longest stays, of equally long ones the one whose type comes
+first in `TYPES`. Finding is repeated on the text with its placeholders until nothing is found, so an applied text holds
+nothing more: scrubbing twice is scrubbing once.
 
 Not looked for: names and postal addresses, numbers in other than ASCII digits, e-mails spelt out ("at", "dot").
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -19,9 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from tasks.schema import SPANS, take
 from tasks.scrub.finders import FINDERS, TYPES, known_region
+from tasks.spans import Span, applied, apply, lists, matching, merge, unlisted
 from tasks.stage import Stage
-
-Span = tuple[str, int, int]     # type, offset, length
 
 
 class Scrub(BaseModel):
@@ -50,41 +49,17 @@ class Scrub(BaseModel):
         return value
 
 
-scrub = Stage("scrub", version=1, settings=Scrub, conserves="kept", makes=SPANS, libraries=("phonenumbers",),
-              needs={"documents": ["doc_id", "domain", "text"], "kept": ["doc_id", "row"]})
+scrub = Stage("scrub", version=2, settings=Scrub, conserves="kept", makes=SPANS, libraries=("phonenumbers",),
+              needs={"documents": ["doc_id", "domain", "text"], "lines": SPANS.names, "kept": ["doc_id", "row"]})
 
 
 @scrub.shard
-def spans(documents: pa.Table, kept: pa.Table, settings: Scrub) -> pa.Table:
-    """One row a kept document with its spans, which may be none."""
-    rows = take(documents, kept)
-    found = find(rows["text"], settings, rows["domain"].to_pylist())
-    lengths = np.fromiter(map(len, found), np.int64, len(found))
-    offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
-    flat = [span for document in found for span in document]
-    structs = pa.array([{"type": kind, "offset": offset, "length": length} for kind, offset, length in flat],
-                       SPANS.field("spans").type.value_type)
-    lists = pa.ListArray.from_arrays(offsets, structs, type=SPANS.field("spans").type)
-    return pa.table({"doc_id": rows["doc_id"], "row": kept["row"], "spans": lists}, schema=SPANS)
-
-
-def apply(text: str, spans: Iterable[Span | dict]) -> str:
-    """The text with `<TYPE>` in place of each span.
-
-    Args:
-        spans: (type, offset, length) or rows of the SPANS table, sorted and without overlap.
-
-    Raises:
-        ValueError: a span lies outside the text, or spans overlap or are out of order.
-    """
-    pieces, at = [], 0
-    for span in spans:
-        kind, offset, length = (span["type"], span["offset"], span["length"]) if isinstance(span, dict) else span
-        if offset < at or length <= 0 or offset + length > len(text):
-            raise ValueError(f"span {kind} at {offset}+{length} does not fit the text")
-        pieces += [text[at:offset], f"<{kind}>"]
-        at = offset + length
-    return "".join([*pieces, text[at:]])
+def spans(documents: pa.Table, lines: pa.Table, kept: pa.Table, settings: Scrub) -> pa.Table:
+    """One row a kept document with its spans: the lines that were cut, and the personal data in what is left."""
+    rows, cut = take(documents, kept), matching(kept, lines)
+    found = find(applied(rows["text"], cut), settings, rows["domain"].to_pylist())
+    merged = [merge(*pair) for pair in zip(unlisted(cut), found, strict=True)]
+    return pa.table({"doc_id": rows["doc_id"], "row": kept["row"], "spans": lists(merged)}, schema=SPANS)
 
 
 def find(texts: pa.ChunkedArray | pa.Array | Sequence[str], settings: Scrub | None = None,
@@ -108,7 +83,7 @@ def find(texts: pa.ChunkedArray | pa.Array | Sequence[str], settings: Scrub | No
         more = _find_once(now, [regions[i] for i in todo], frozenset(settings.types))
         for at, finds in more.items():
             document = int(todo[at])
-            result[document] = _merge(result[document], finds)
+            result[document] = merge(result[document], finds)
         todo = todo[np.array(sorted(more), dtype=np.int64)]
         now = pa.array([apply(texts[i].as_py(), result[i]) for i in todo.tolist()], pa.string())
     return result
@@ -145,34 +120,4 @@ def _longest(finds: list[tuple[str, int, int]]) -> list[Span]:
         at = bisect_right(chosen, (start, end, ""))
         if (at == 0 or chosen[at - 1][1] <= start) and (at == len(chosen) or chosen[at][0] >= end):
             chosen.insert(at, (start, end, kind))
-    return [(kind, start, end - start) for start, end, kind in chosen]
-
-
-def _merge(earlier: list[Span], later: list[Span]) -> list[Span]:
-    """`later` spans, found in the text with the placeholders of `earlier`, laid back onto the text before.
-
-    A later span that runs over a placeholder takes the earlier span in.
-    """
-    if not earlier:
-        return later
-    # `shifts` maps a place in the applied text back: each placeholder stands for `length` code points.
-    holders, shift = [], 0                      # (start and end in the applied text, the earlier span)
-    for kind, offset, length in earlier:
-        start = offset + shift
-        holders.append((start, start + len(kind) + 2, (kind, offset, length)))
-        shift += len(kind) + 2 - length
-
-    def back(place: int, is_end: bool) -> int:
-        moved = 0
-        for start, end, (_, offset, length) in holders:
-            if place <= start:
-                break
-            if place < end:
-                return offset + length if is_end else offset
-            moved += length - (end - start)
-        return place + moved
-
-    added = [(kind, back(offset, False), back(offset + length, True)) for kind, offset, length in later]
-    kept = [(kind, offset, offset + length) for kind, offset, length in earlier
-            if not any(start <= offset and offset + length <= end for _, start, end in added)]
-    return [(kind, start, end - start) for kind, start, end in sorted(kept + added, key=lambda find: find[1])]
+    return [Span(kind, start, end - start) for start, end, kind in chosen]

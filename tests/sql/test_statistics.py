@@ -177,8 +177,8 @@ def test_time_by_stage(home):
     assert rows(home, "time_by_stage", "stage", run_id="run-2") == []
 
 
-def test_scrubbed(home):
-    assert rows(home, "scrubbed", "type spans documents characters") == [("email", 1, 1, 9), ("ip", 1, 1, 7)]
+def test_edits(home):
+    assert rows(home, "edits", "type spans documents characters") == [("email", 1, 1, 9), ("ip", 1, 1, 7)]
 
 
 def test_trainings(home):

@@ -1,4 +1,4 @@
--- How much personal data was replaced, by type?
+-- What was cut or replaced in the texts that are left, by type: lines, personal data, passages of benchmarks?
 -- Counts only: where it was is in the view spans, and what it was is nowhere.
 WITH params AS (SELECT
     NULL::VARCHAR AS corpus,                -- a corpus; NULL: all
