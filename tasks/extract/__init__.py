@@ -13,8 +13,9 @@ from typing import Any, Literal
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
+from tasks.extract.codings import Expansion, Undecodable, dechunk, decompress
 from tasks.extract.content import Page, clean, main_text, measure
-from tasks.extract.decode import Expansion, Undecodable, dechunk, decode_text, decompress
+from tasks.extract.decode import decode_text
 from tasks.extract.records import Record, Unreadable, read_records
 from tasks.extract.rights import rights_signals
 from tasks.extract.rows import Row, read_rows

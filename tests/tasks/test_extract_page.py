@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks.extract.codings import Undecodable, dechunk, decompress
 from tasks.extract.content import clean, main_text, measure
-from tasks.extract.decode import Undecodable, codec, dechunk, decode_text, decompress
+from tasks.extract.decode import codec, decode_text
 from tasks.extract.rights import rights_signals
 
 WORDS = "Große Mühlen mahlen langsam, œuvre à côté, señor, größer als früher und schöner über Öl"
