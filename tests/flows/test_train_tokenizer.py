@@ -13,6 +13,7 @@ import flows.train_tokenizer as flow
 from tasks.annotate import Annotate, annotate
 from tasks.dedup import Dedup, bands, decide, dedup, exact, pairs
 from tasks.errors import UserError
+from tasks.lines import Lines, lines
 from tasks.pool import close_shared_pool
 from tasks.sample import Sample, achieved, mixture, plan, sample
 from tasks.schema import DOCUMENTS, content_id, doc_id, id_array
@@ -65,7 +66,8 @@ def make(build: Build) -> tuple[dict, list]:
     ]
     for d in docs:  # as extract would have left it
         root.write_json(f"{d.path.rsplit('/', 1)[0]}/done.json", {"table": asdict(d)})
-    signals = each(annotate, Annotate(), [Unit({"documents": d}) for d in docs])
+    cuts = each(lines, Lines(), [Unit({"documents": d}) for d in docs])
+    signals = each(annotate, Annotate(), [Unit({"documents": d, "lines": c}) for d, c in zip(docs, cuts, strict=True)])
     banded = each(bands, settings, [Unit({"signals": s}) for s in signals])
     [same] = each(exact, settings, [Unit({"documents": docs})])
     near = each(
@@ -81,14 +83,17 @@ def make(build: Build) -> tuple[dict, list]:
         dedup, [Unit({"documents": d, "decisions": decided}, {"shard": i}) for i, d in enumerate(docs)], settings, build
     )
     kept = [d.table for d in unique]
-    spans = each(scrub, Scrub(), [Unit({"documents": d, "kept": k}) for d, k in zip(docs, kept, strict=True)])
+    spans = each(
+        scrub,
+        Scrub(),
+        [Unit({"documents": d, "lines": c, "kept": k}) for d, c, k in zip(docs, cuts, kept, strict=True)],
+    )
     shares = quotas([k.rows for k in kept], tokens)
     texts = each(
         excerpt,
         tokens,
         [
-            Unit({"documents": d, "kept": k, "spans": s}, {"quota": q})
-            for d, k, s, q in zip(docs, kept, spans, shares, strict=True)
+            Unit({"documents": d, "kept": s}, {"quota": q}) for d, s, q in zip(docs, spans, shares, strict=True)
         ],
     )
     [files] = each(tokenizer, tokens, [Unit({"texts": texts})])
@@ -97,7 +102,7 @@ def make(build: Build) -> tuple[dict, list]:
         tokens,
         [
             Unit({"documents": d, "signals": s, "kept": k, "tokenizer": files})
-            for d, s, k in zip(docs, signals, kept, strict=True)
+            for d, s, k in zip(docs, signals, spans, strict=True)
         ],
     )
     [mixed] = each(mixture, Sample(), [Unit({"measures": measured})])

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks import scrub
+from tasks import spans as edits
 from tasks.errors import UserError
 from tasks.sample import MEASURES, PLAN
-from tasks.schema import SPANS, TOKENS, all_rows, id_array, id_bytes
+from tasks.schema import SPANS, TOKENS, id_array, id_bytes
 from tasks.tokenize import (
     FILES,
     TEXTS,
@@ -43,7 +43,7 @@ def shard(texts, start=0, spans=()):
     documents = pa.table({"doc_id": names, "text": pa.array(texts, pa.string()),
                           "source": pa.array([f"s{i % 2}" for i in range(n)], pa.string()),
                           "domain": pa.array([f"d{start + i}" for i in range(n)], pa.string())})
-    found = [[dict(zip(("type", "offset", "length"), s, strict=True)) for s in spans.get(i, ())] for i in range(n)]
+    found = edits.lists([spans.get(i, ()) for i in range(n)])
     return documents, pa.table([names, pa.array(range(n), pa.int32()), found], schema=SPANS)
 
 
@@ -58,14 +58,14 @@ def plan_for(shards, rows):
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.lists(st.text(max_size=20) | st.sampled_from(WORDS), max_size=6).map("".join), min_size=1,
                 max_size=6), st.randoms(use_true_random=False))
-def test_decoding_gives_the_scrubbed_text(texts, random):
+def test_decoding_gives_the_edited_text(texts, random):
     spans = {i: [("EMAIL", 1, 2)] for i, text in enumerate(texts) if len(text) > 4 and random.random() < 0.5}
     documents, found = shard(texts, spans=spans)
     rows = [(3, r, k) for k in range(2) for r in range(len(texts))]
     table = token_shard([documents], [found], plan_for({3: documents}, rows), FILES_TABLE, Tokenize(), shards=[3])
     assert table.schema == TOKENS and len(table) == 2 * len(texts)
     for row, (_, r, repeat) in zip(table.to_pylist(), rows, strict=True):
-        text = scrub.apply(texts[r], spans.get(r, []))
+        text = edits.apply(texts[r], spans.get(r, []))
         assert TINY.decode_bytes(row["tokens"][:-1]) == text.encode() and row["tokens"][-1] == TINY.eot_token
         assert TINY.eot_token not in row["tokens"][:-1]
         assert (row["n_bytes"], row["n_tokens"]) == (len(text.encode()), len(row["tokens"]))
@@ -90,7 +90,7 @@ def test_tables_of_different_builds_are_refused():
         token_shard([b[0]], [b[1]], plan, FILES_TABLE, Tokenize(), shards=[0])
     with pytest.raises(ValueError, match="spans and documents disagree"):
         token_shard([a[0]], [b[1]], plan, FILES_TABLE, Tokenize(), shards=[0])
-    with pytest.raises(ValueError, match="they were not scrubbed"):
+    with pytest.raises(ValueError, match="without a row of spans"):
         token_shard([a[0]], [a[1].slice(0, 1)], plan, FILES_TABLE, Tokenize(), shards=[0])
 
 
@@ -112,18 +112,17 @@ def test_the_tokenizer_stage_trains_copies_or_refuses(tmp_path):
         tokenizer_files([], Tokenize(tokenizer="trainde"))
 
 
-def test_excerpts_are_scrubbed_bounded_and_stable():
+def test_excerpts_are_edited_bounded_and_stable():
     texts = [f"{i:03} me@example.org says {'x' * 80}" for i in range(200)]
     documents, spans = shard(texts, spans={i: [("EMAIL", 4, 14)] for i in range(200)})
-    kept = all_rows(documents)
-    few = excerpts(documents, kept, spans, Tokenize(), quota=2000)
+    few = excerpts(documents, spans, Tokenize(), quota=2000)
     assert few.schema == TEXTS and 18 <= len(few) <= 21
     assert all(t[3:].startswith(" <EMAIL> says") for t in few["text"].to_pylist())
-    more = excerpts(documents, kept, spans, Tokenize(), quota=4000)
+    more = excerpts(documents, spans, Tokenize(), quota=4000)
     assert set(few["text"].to_pylist()) < set(more["text"].to_pylist())
-    third = excerpts(documents, kept.take(pa.array(range(0, 200, 3))), spans, Tokenize(), quota=10**9)
+    third = excerpts(documents, spans.take(pa.array(range(0, 200, 3))), Tokenize(), quota=10**9)
     assert [t[:3] for t in third["text"].to_pylist()] == [f"{i:03}" for i in range(0, 200, 3)]
-    assert len(excerpts(documents, kept.slice(0, 0), spans, Tokenize(), quota=10)) == 0
+    assert len(excerpts(documents, spans.slice(0, 0), Tokenize(), quota=10)) == 0
 
 
 def test_quotas_share_the_training_bytes():
@@ -133,17 +132,17 @@ def test_quotas_share_the_training_bytes():
 
 def test_measures_count_bytes_and_sample_tokens():
     texts = ["mill " * 50, "Zürich " * 40] * 20
-    documents, _ = shard(texts)
+    documents, spans = shard(texts, spans={1: [("cut", 5, 3, "")]})
     signals = pa.table({"doc_id": documents["doc_id"], "language": pa.array(["en"] * 40, pa.string())})
-    table = measures(documents, signals, all_rows(documents), FILES_TABLE, Tokenize(measure_bytes=600))
+    table = measures(documents, signals, spans, FILES_TABLE, Tokenize(measure_bytes=600))
     assert table.schema == MEASURES
     rows = table.to_pylist()
-    assert [(r["source"], r["documents"], r["bytes"]) for r in rows] == [("s0", 20, 5000), ("s1", 20, 20 * 40 * 8)]
+    assert [(r["source"], r["documents"], r["bytes"]) for r in rows] == [("s0", 20, 5000), ("s1", 20, 20 * 40 * 8 - 3)]
     for row, text in zip(rows, texts, strict=False):
         assert 600 <= row["sampled_bytes"] <= 1000
         true = len(TINY.encode_ordinary(text)) / len(text.encode())
         assert row["sampled_tokens"] / row["sampled_bytes"] == pytest.approx(true, rel=0.15)
-    none = measures(documents, signals, all_rows(documents).slice(0, 0), FILES_TABLE, Tokenize())
+    none = measures(documents, signals, spans.slice(0, 0), FILES_TABLE, Tokenize())
     assert none.schema == MEASURES and len(none) == 0
 
 
