@@ -65,6 +65,17 @@ SPAN = pa.struct(
 )
 SPANS = pa.schema([("doc_id", UUID), ("row", pa.int32()), ("spans", pa.list_(SPAN))])
 
+# The lines that are cut, one span each; each letter of a script without spaces counts as a word here.
+LINES = pa.schema(
+    [
+        *SPANS,
+        ("n_lines", pa.int32()),
+        ("n_cut_lines", pa.int32()),
+        ("n_words", pa.int32()),
+        ("n_cut_words", pa.int32()),
+    ]
+)
+
 # What is left after the last stage that drops documents for what they say: `spans` are all edits of its text,
 # `contamination` the benchmark items of which it holds passages (those that dropped a document are in its fate).
 CONTAMINATION = pa.struct(

@@ -14,14 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.annotate.words import code_points
 from tasks.lines.rules import PRESETS, RULES, phrase_table
-from tasks.schema import SPAN, SPANS
+from tasks.schema import LINES, SPAN, SPANS
 from tasks.spans import utf8
 from tasks.stage import Stage
 
-LINES = pa.schema([*SPANS,
-                   ("n_lines", pa.int32()), ("n_cut_lines", pa.int32()),
-                   ("n_words", pa.int32()), ("n_cut_words", pa.int32())])  # each letter of a script without spaces
-                                                                          # counts as a word here
 Preset = Literal[tuple(PRESETS)]
 
 

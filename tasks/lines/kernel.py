@@ -79,13 +79,13 @@ def _judge(on, seen, n_words, numbered, digits, letters, uppercase, others, char
 
 
 @njit(cache=True, nogil=True)
-def find_lines(data, offsets, table, keys, places, on, min_words, max_word, counts):
+def find_lines(data, offsets, table, keys, places, enders, on, min_words, max_word, counts):
     """The lines to cut.
 
     Args:
         data, offsets: uint8 and int64 (n + 1): text t is data[offsets[t]:offsets[t + 1]], UTF-8.
         table: of tasks.annotate.words.code_points.
-        keys, places: of tasks.lines.rules.phrase_table.
+        keys, places, enders: of tasks.lines.rules.phrase_table.
         on: bool (N_RULES), which rules are on.
         min_words, max_word: their limits.
         counts: int32 (n, 4), zeros; filled with each text's lines, lines to cut, words and words in those.
@@ -129,7 +129,7 @@ def find_lines(data, offsets, table, keys, places, on, min_words, max_word, coun
                 for n in range(3, 0, -1):
                     grams[n] = grams[n - 1] * GRAM_BASE + w
                 grams[0] = w
-                for n in range(min(4, n_words)):
+                for n in range(min(4, n_words) if enders[w & np.uint64(len(enders) - 1)] else 0):
                     slot = _slot(keys, grams[n])
                     if slot >= 0:
                         for r in range(5):
@@ -162,7 +162,21 @@ def find_lines(data, offsets, table, keys, places, on, min_words, max_word, coun
                 if kind == LETTER or kind == SINGLE:
                     letters += 1
                     uppercase += form != point
-                elif kind == DIGIT:
+                    ended = ellipsis = False
+                    dots = 0
+                    while i < end and data[i] < 0x80 and in_word:   # most bytes are the rest of an ASCII word
+                        packed = table[data[i]]
+                        if packed >> CLASS_SHIFT != LETTER:
+                            break
+                        word = (word ^ np.uint64(packed & POINT_MASK)) * FNV_PRIME
+                        uppercase += packed & POINT_MASK != data[i]
+                        letters += 1
+                        token += 1
+                        point_at += 1
+                        i += 1
+                    final = point_at
+                    continue
+                if kind == DIGIT:
                     digits += 1
                 elif form != 0x2E and form != 0x2C:
                     others += 1

@@ -160,15 +160,18 @@ LONGEST = 4                 # words of a phrase
 
 
 @lru_cache(maxsize=1)
-def phrase_table() -> tuple[np.ndarray, np.ndarray]:
+def phrase_table() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """An open-addressing table of the phrases' hashes: uint64 keys of shape (slots,), 0 where empty, and uint8 of shape
-    (slots, rules): where in a line the phrase counts for each rule."""
+    (slots, rules): where in a line the phrase counts for each rule. Then bool (4096,): whether a word whose hash has
+    these low bits may end a phrase."""
     found: dict[int, dict[int, int]] = {}
+    enders = np.zeros(4096, np.bool_)
     names = list(RULES)
     for group in PHRASES:
         for line in group.phrases.splitlines():
             words = tuple(line.casefold().replace("-", " ").split())
             assert 0 < len(words) <= LONGEST, line
+            enders[gram_hash(words[-1:]) & 4095] = True
             places = found.setdefault(gram_hash(words), {})
             places[names.index(group.rule)] = places.get(names.index(group.rule), 0) | group.where
     size = 1 << (4 * len(found)).bit_length()
@@ -180,6 +183,6 @@ def phrase_table() -> tuple[np.ndarray, np.ndarray]:
         keys[slot] = key
         for rule, where in found[key].items():
             places[slot, rule] = where
-    for array in (keys, places):
+    for array in (keys, places, enders):
         array.setflags(write=False)
-    return keys, places
+    return keys, places, enders
