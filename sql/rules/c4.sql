@@ -6,7 +6,8 @@
 -- `javascript`, no policy phrase, terminal punctuation that is not an ellipsis), and a document much of which
 -- lies in lines that C4 removes for javascript or policies is dropped whole, at RefinedWeb's limit for such corrections.
 -- A sentence ends at terminal punctuation before white space or with its line (C4: NLTK's punkt). The words javascript
--- and lorem ipsum count as words, not as parts of words. The list of bad words is not in this version.
+-- and lorem ipsum count as words, not as parts of words. Where the stage `lines` has cut such lines before (its preset
+-- c4), they are gone from all of this.
 
 -- rule: c4_sentences
 -- about: sentences that C4's line rules leave; terminal=false leaves out the rule on line ends, as FineWeb does
@@ -64,3 +65,12 @@ javascript_word_fraction <= $max
 -- params: max=0.05
 -- keep when:
 policy_word_fraction <= $max
+
+-- rule: c4_bad_words
+-- about: words and phrases of a list of bad ones (annotate.bad_words); where there is no list, every page passes
+-- source: Raffel et al. 2020, section 2.2: any page with a word of the "List of Dirty, Naughty, Obscene or Otherwise Bad
+--   Words", https://github.com/LDNOOBW/List-of-Dirty-Naughty-Obscene-and-Otherwise-Bad-Words
+-- value: coalesce(n_bad_words, 0)
+-- params: max=0
+-- keep when:
+coalesce(n_bad_words, 0) <= $max

@@ -1,5 +1,6 @@
 """Rules: how they are read, what they decide, and what they refuse."""
 
+import json
 import pickle
 
 import numpy as np
@@ -14,12 +15,28 @@ from tasks import filter as stage
 from tasks import schema
 from tasks.annotate import SIGNALS, Annotate, signals
 from tasks.errors import UserError
-from tasks.filter import COLUMNS, PRESETS, RULE_TABLE, Filter, check, decide, enabled_rules, evaluate, parse_rules
+from tasks.filter import (
+    COLUMNS,
+    DEFAULT_PRESETS,
+    PRESETS,
+    RULE_TABLE,
+    Filter,
+    check,
+    decide,
+    enabled_rules,
+    evaluate,
+    parse_rules,
+)
+from tasks.filter.rules import PRESET_TABLE, by_language, read_presets
+from tasks.filter.settings import own_settings
+from tasks.lines import Lines, cut_lines
 
 GOOD = {"n_chars": 3000, "n_words": 500, "n_lines": 20, "n_paragraphs": 10, "n_sentences": 30, "mean_word_length": 4.7,
         "max_token_length": 14, "mean_words_per_line": 25.0, "unique_word_fraction": 0.5, "letter_token_fraction": 0.97,
         "n_stop_words": 7, "terminal_line_fraction": 0.9, "c4_sentences": 28, "c4_sentences_any_end": 30,
-        "newline_word_ratio": 0.05, "language": "en", "language_score": 0.98, "lorem_ipsum": False}
+        "newline_word_ratio": 0.05, "language": "en", "language_score": 0.98, "lorem_ipsum": False, "n_pieces": 550,
+        "letter_piece_fraction": 0.9, "n_language_stop_words": 9, "n_bad_words": 0}
+EVERYTHING = {"presets": list(PRESETS)}
 
 
 def shard(*changes: dict) -> tuple[pa.Table, pa.Table]:
@@ -84,8 +101,18 @@ BOUNDS = {
     "fineweb_line_punctuation": [("terminal_line_fraction", 0.119, 0.12, 0.12)],
     "fineweb_short_lines": [("short_line_fraction", 0.68, 0.67, 0.67)],
     "fineweb_duplicate_line_chars": [("duplicate_line_char_fraction", 0.011, 0.01, 0.01)],
+    "c4_bad_words": [("n_bad_words", 1, 0, 0), ("n_bad_words", 3, 0, None)],
     "fineweb_newlines": [("newline_word_ratio", 0.31, 0.3, 0.3)],
+    "fineweb2_letters": [("letter_piece_fraction", 0.79, 0.8, 0.8)],
+    "fineweb2_newlines": [("newline_word_ratio", 0.4, 0.3, 0.29)],          # 0.4 * 500 / 550 = 0.36
+    "fineweb2_stop_words": [("n_language_stop_words", 1, 2, 2)],
+    "rpv2_symbols": [("hash_word_ratio", 0.12, 0.1, 0.1), ("ellipsis_word_ratio", 0.12, 0.1, 0.1)],
+    "rpv2_letters": [("letter_piece_fraction", 0.79, 0.8, 0.8)],
+    **{f"rpv2_repeated_{n}grams": [(f"repeated_{n}gram_char_fraction", bound + 0.001, bound, bound)]
+       for n, bound in ((5, 0.15), (6, 0.14), (7, 0.13), (8, 0.12), (9, 0.11), (10, 0.10))},
+    "refinedweb_removed_words": [("removed_word_fraction", 0.051, 0.05, 0.05)],
 }
+SCALED = {"fineweb2_newlines", "rpv2_symbols"}          # whose value is more than a column
 
 
 def test_every_rule_has_its_bounds_here():
@@ -95,12 +122,14 @@ def test_every_rule_has_its_bounds_here():
 @pytest.mark.parametrize(("rule", "column", "bad", "bound", "good"),
                          [(rule, *case) for rule, cases in BOUNDS.items() for case in cases])
 def test_the_published_bounds(rule, column, bad, bound, good):
-    fate, = fates({column: bad}, {} if good is None else {column: good})
+    preset = RULE_TABLE[rule].preset
+    presets = {"presets": [preset]} if preset in PRESETS else {}
+    fate, = fates({column: bad}, {} if good is None else {column: good}, **presets)
     failed = {f["rule"]: f for f in fate["failed"]}
     assert failed[rule]["threshold"] == bound
     assert fate["rule"] == next(name for name in RULE_TABLE if name in failed)          # the first in order decides
     assert fate["stage"] == "filter" and fate["outcome"] == "dropped" and fate["url"] == "url0"
-    if isinstance(bad, (int, float)):
+    if isinstance(bad, (int, float)) and rule not in SCALED:
         assert failed[rule]["value"] == pytest.approx(float(bad))
 
 
@@ -118,13 +147,15 @@ def test_consent_names_the_opt_out():
 
 @pytest.mark.parametrize("column", [name for name in COLUMNS if name != "rights"])
 def test_a_null_never_passes_in_silence(column):
-    reads = [rule.name for rule in RULE_TABLE.values()
-             if column in stage._columns_of(((rule.value, rule.keep),))[0]
+    cannot_judge = {"n_bad_words", "n_language_stop_words"}         # NULL says that there is no list
+    reads = [rule.name for rule in RULE_TABLE.values() if column not in cannot_judge
+             and column in stage._columns_of(((rule.value, rule.keep),))[0]
              and not (rule.name == "c4_sentences" and column == "c4_sentences_any_end")]
     documents, measured = shard({})
     nulls = measured.set_column(measured.schema.get_field_index(column), column,
                                 pa.nulls(1, measured.schema.field(column).type))
-    failed, = evaluate(nulls.append_column("rights", documents["rights"]), Filter()).to_pylist()
+    settings = Filter(**EVERYTHING, language={"keep": ["en"]})
+    failed, = evaluate(nulls.append_column("rights", documents["rights"]), settings).to_pylist()
     assert [(f["rule"], f["threshold"]) for f in failed if f["value"] is None or column == "language"] == [
         (name, None) for name in reads]
 
@@ -169,7 +200,7 @@ def test_settings_travel_and_describe_themselves():
 def test_rule_files_are_resources_of_the_presets_in_use():
     names = [path.rsplit("/", 1)[1] for path in stage.filter.resources(Filter(presets=["c4"]))]
     assert names == ["rights.sql", "language.sql", "c4.sql"]
-    assert {rule.preset for rule in enabled_rules(Filter())} == {"rights", "language", *PRESETS}
+    assert {rule.preset for rule in enabled_rules(Filter())} == {"rights", "language", *DEFAULT_PRESETS}
 
 
 def test_a_rule_on_an_absent_column_is_an_error(monkeypatch):
@@ -200,6 +231,7 @@ def test_rule_files_are_read():
     (HEADER.replace("$min", "$max"), r"\$max is not among its params"),
     (HEADER.replace("min=1", "min=open('x')"), "cannot read params"),
     (HEADER.replace("min=1", "min="), "cannot read params"),
+    (HEADER.replace("min=1", "1"), "cannot read params"),
     (HEADER + "-- about: again\n", "stands twice"),
     ("-- about: a\n" + HEADER, "before its"),
     ("n_words > 1\n" + HEADER, "SQL outside"),
@@ -244,8 +276,100 @@ def test_pages_from_text_to_fate():
              "Farmers, for their part, asked that a ferry be provided during harvest. ")
     texts = [prose, "buy now " * 200, "{" + prose + "}", prose + "\n" + prose]
     documents = shard(*[{}] * 4)[0].append_column("text", pa.array(texts))
-    result = decide(documents, signals(documents, Annotate()), schema.all_rows(documents), Filter())
+    measured = signals(documents, cut_lines(documents, Lines(presets=[])), Annotate())
+    result = decide(documents, measured, schema.all_rows(documents), Filter())
     assert result.table["row"].to_pylist() == [0]
     decided = {fate["url"]: [f["rule"] for f in fate["failed"]] for fate in result.fates.to_pylist()}
     assert "gopher_duplicate_5grams" in decided["url1"] and decided["url2"] == ["c4_curly_brackets"]
     assert decided["url3"][0] == "gopher_duplicate_lines"
+
+
+def test_a_preset_uses_rules_of_earlier_files():
+    rules, presets = read_presets({
+        "a": HEADER + "\n" + HEADER.replace("rule: r", "rule: q"),
+        "b": "-- use: r min=5\n-- use: q\n", "c": "-- use: a\n-- use: b\n" + HEADER.replace("rule: r", "rule: s")})
+    assert list(rules) == ["r", "q", "s"] and presets["a"] == {"r": {"min": 1}, "q": {"min": 1}}
+    assert presets["b"] == {"r": {"min": 5}, "q": {"min": 1}}
+    assert presets["c"] == {"r": {"min": 5}, "q": {"min": 1}, "s": {"min": 1}}     # where two set a rule, the later
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("-- use: nothing\n", "no file before this one has nothing"),
+    ("-- use: b\n", "no file before this one has b"),
+    ("-- use: a min=3\n", "a preset takes no parameters"),
+    ("-- use: r least=3\n", "the rule r has no parameter least; it has min"),
+    ("-- use: r min=least\n", "cannot read params"),
+    (HEADER, "the name r is taken"),
+    (HEADER.replace("rule: r", "rule: a"), "the name a is taken"),
+    ("-- use: r\n-- about: a\n", "stands twice or before"),
+])
+def test_uses_of_what_is_not_there_are_refused(text, message):
+    with pytest.raises(UserError, match=message):
+        read_presets({"a": HEADER, "b": text})
+
+
+def test_the_later_preset_counts_and_own_settings_above_all():
+    assert Filter(presets=["fineweb2", "gopher"]).gopher_duplicate_lines.max == 0.3
+    assert Filter(presets=["gopher", "fineweb2"]).gopher_duplicate_lines.max == "fineweb2:dup_line_frac"
+    chosen = Filter(presets=["fineweb2"], gopher_duplicate_lines={"max": 0.5}, gopher_words={"min": 10})
+    assert (chosen.gopher_duplicate_lines.max, chosen.gopher_words.min, chosen.gopher_words.max) == (0.5, 10, 100000)
+    assert own_settings(chosen) == {"gopher_words": {"min": 10}, "gopher_duplicate_lines": {"max": 0.5}}
+    assert own_settings(Filter()) == {}
+    assert pickle.loads(pickle.dumps(chosen)) == chosen == Filter.model_validate(chosen.model_dump(mode="json"))
+
+
+def test_numbers_by_language():
+    """The value for the page's language, or the default; without a default the others fail, with no threshold."""
+    pages = [{"n_words": 60, "language": code} for code in ("en", "ja", "de", None)]
+    everywhere = {"language": {"enabled": False}, "presets": ["gopher"]}
+    fate, = fates(*pages, **everywhere, gopher_words={"min": {"default": 50, "ja": 80}})
+    assert (fate["url"], fate["value"], fate["threshold"]) == ("url1", 60.0, 80.0)
+    found = fates(*pages, **everywhere, gopher_words={"min": {"en": 61, "ja": 50}})
+    assert [(f["url"], f["value"], f["threshold"]) for f in found] == [
+        ("url0", 60.0, 61.0), ("url2", 60.0, None), ("url3", 60.0, None)]
+    found = fates({"mean_word_length": 1.0, "language": "ja"}, {"mean_word_length": 8.0, "language": "ja"},
+                  {"mean_word_length": 1.0}, {"mean_word_length": 1.0, "language": "xx"}, language={"enabled": False},
+                  presets=["gopher"], gopher_word_length={"min": "fineweb2:min_avg_word_length",
+                                                          "max": "fineweb2:max_avg_word_length"})
+    assert [(f["url"], f["threshold"]) for f in found] == [("url1", 6.0), ("url2", 3.0), ("url3", 3.0)]
+
+
+@given(st.dictionaries(st.sampled_from(["default", "en", "de", "ja", "zz"]), st.integers(0, 100), min_size=1),
+       st.lists(st.tuples(st.integers(0, 100), st.sampled_from(["en", "de", "ja", "xx", None])), max_size=6))
+@examples(max_examples=15, deadline=None)
+def test_a_mapping_decides_as_its_number_for_the_language_would(bounds, pages):
+    off = {name: {"enabled": False} for name in RULE_TABLE}
+    rows = [{"n_words": words, "language": language} for words, language in pages]
+    whole = {f["url"]: f["threshold"] for f in fates(*rows, **off | {"gopher_words": {"enabled": True, "min": bounds}})}
+    for i, (words, language) in enumerate(pages):
+        bound = bounds.get(language, bounds.get("default"))
+        assert (f"url{i}" in whole) == (bound is None or words < bound)
+        assert whole.get(f"url{i}") == (bound if f"url{i}" in whole else None)
+
+
+def test_numbers_by_language_are_checked():
+    for wrong, message in (({}, "must be a number"), ({"en": "many"}, "must be a number"), ({"en": True}, "must be"),
+                           (True, "must be a number"), ("fineweb3:dup_line_frac", "there is no table 'fineweb3'"),
+                           ("fineweb2:dup", "has no column 'dup'; it has language_score"), ("ten", "must be a number")):
+        with pytest.raises(ValidationError, match=message):
+            Filter(gopher_words={"min": wrong})
+    names = [path.rsplit("/", 1)[1] for path in stage.filter.resources(Filter(presets=["fineweb2"]))]
+    assert names == ["rights.sql", "language.sql", "gopher.sql", "fineweb.sql", "fineweb2.sql",
+                     "fineweb2.parameters.json"]
+    check(Filter(presets=["fineweb2"]))
+    with pytest.raises(UserError, match="gopher_words names the column language"):
+        check(Filter(presets=["gopher"], language={"enabled": False}, language_score={"enabled": False},
+                     gopher_words={"min": {"en": 3}}),
+              [name for name in COLUMNS if name != "language"])
+
+
+def test_the_table_of_fineweb2_has_a_number_for_every_language():
+    table = {path.stem.split(".")[0]: path for path in stage.RULES.glob("*.parameters.json")}
+    assert list(table) == ["fineweb2"]
+    read = json.loads(table["fineweb2"].read_text(encoding="utf-8"))
+    assert {len(row) for row in read["languages"].values()} == {len(read["columns"])} == {len(read["default"])}
+    assert by_language("fineweb2:dup_5_gram")["de"] == 0.141 and by_language("fineweb2:language_score")["de"] == 0.821
+    assert by_language("fineweb2:max_avg_word_length")["default"] == 10
+    used = {value for params in PRESET_TABLE["fineweb2"].values() for value in params.values()
+            if isinstance(value, str)}
+    assert used == {f"fineweb2:{column}" for column in read["columns"]}

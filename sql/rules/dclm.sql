@@ -1,0 +1,15 @@
+-- DCLM-Baseline: Li et al. 2024, DataComp-LM, https://arxiv.org/abs/2406.11794, and
+-- https://github.com/mlfoundations/dclm, baselines/baselines_configs/dclm_baseline_refinedweb.yaml and fasttext_filter.yaml:
+-- its RefinedWeb filters, and then a fastText classifier of quality (annotate.quality) that keeps the best tenth.
+--
+-- DCLM counts the first occurrence of an n-gram that is repeated, as RedPajama-V2 does, so those rules are used; it also
+-- counts the first of duplicate lines and paragraphs, which no signal here does: on those it is stricter. Its stop words
+-- count each time they occur: for one distinct word twice is the same to it as two words once.
+
+-- use: gopher_words, gopher_word_length, rpv2_symbols, gopher_bullet_lines, gopher_ellipsis_lines, gopher_letters
+-- use: gopher_stop_words min=1
+-- use: gopher_duplicate_lines, gopher_duplicate_line_chars, gopher_duplicate_paragraphs, gopher_duplicate_paragraph_chars
+-- use: gopher_top_2grams, gopher_top_3grams, gopher_top_4grams
+-- use: rpv2_repeated_5grams, rpv2_repeated_6grams, rpv2_repeated_7grams
+-- use: rpv2_repeated_8grams, rpv2_repeated_9grams, rpv2_repeated_10grams
+-- use: refinedweb_removed_words
