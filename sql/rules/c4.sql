@@ -52,7 +52,7 @@ n_curly_brackets <= $max
 -- rule: c4_javascript
 -- about: words in lines that say javascript
 -- source: Raffel et al. 2020, section 2.2 removes the lines; Penedo et al. 2023, RefinedWeb, https://arxiv.org/abs/2306.01116,
---   section G.2: documents are dropped when such corrections take more than 5 % of their words
+--   appendix on line-wise corrections: documents are dropped when such corrections take more than 5 % of their words
 -- value: javascript_word_fraction
 -- params: max=0.05
 -- keep when:
@@ -60,7 +60,7 @@ javascript_word_fraction <= $max
 
 -- rule: c4_policy
 -- about: words in lines with "terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies", "use cookies"
--- source: Raffel et al. 2020, section 2.2 removes the lines; Penedo et al. 2023, https://arxiv.org/abs/2306.01116, section G.2
+-- source: Raffel et al. 2020, section 2.2 removes the lines; Penedo et al. 2023, https://arxiv.org/abs/2306.01116, as above
 -- value: policy_word_fraction
 -- params: max=0.05
 -- keep when:

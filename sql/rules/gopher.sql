@@ -1,5 +1,6 @@
 -- Gopher's quality and repetition rules: Rae et al. 2021, Scaling Language Models: Methods, Analysis & Insights from
--- Training Gopher, https://arxiv.org/abs/2112.11446, section A.1.1, table A1.
+-- Training Gopher, https://arxiv.org/abs/2112.11446, appendix A (Quality Filtering; Repetition Removal,
+-- table A1).
 --
 -- The thresholds are the paper's; the paper leaves the definitions open, and implementations differ (datatrove, Dolma
 -- and DCLM agree on four pages of five). Here a word is a run of letters, digits and marks, punctuation is never one
@@ -11,7 +12,7 @@
 
 -- rule: gopher_words
 -- about: too short to judge, or too long for a page
--- source: Rae et al. 2021, https://arxiv.org/abs/2112.11446, section A.1.1: between 50 and 100,000 words
+-- source: Rae et al. 2021, https://arxiv.org/abs/2112.11446, appendix A, Quality Filtering: between 50 and 100,000 words
 -- value: n_words
 -- params: min=50, max=100000
 -- keep when:
@@ -19,7 +20,7 @@ n_words BETWEEN $min AND $max
 
 -- rule: gopher_word_length
 -- about: mean characters a word
--- source: Rae et al. 2021, section A.1.1: mean word length of 3 to 10 characters
+-- source: Rae et al. 2021, appendix A, Quality Filtering: mean word length of 3 to 10 characters
 -- value: mean_word_length
 -- params: min=3, max=10
 -- keep when:
@@ -27,7 +28,7 @@ mean_word_length BETWEEN $min AND $max
 
 -- rule: gopher_hashes
 -- about: `#` signs a word
--- source: Rae et al. 2021, section A.1.1: symbol-to-word ratio above 0.1 for the hash symbol
+-- source: Rae et al. 2021, appendix A, Quality Filtering: symbol-to-word ratio above 0.1 for the hash symbol
 -- value: hash_word_ratio
 -- params: max=0.1
 -- keep when:
@@ -35,7 +36,7 @@ hash_word_ratio <= $max
 
 -- rule: gopher_ellipses
 -- about: ellipses a word
--- source: Rae et al. 2021, section A.1.1: symbol-to-word ratio above 0.1 for the ellipsis
+-- source: Rae et al. 2021, appendix A, Quality Filtering: symbol-to-word ratio above 0.1 for the ellipsis
 -- value: ellipsis_word_ratio
 -- params: max=0.1
 -- keep when:
@@ -43,7 +44,7 @@ ellipsis_word_ratio <= $max
 
 -- rule: gopher_bullet_lines
 -- about: lines that begin with a bullet
--- source: Rae et al. 2021, section A.1.1: more than 90 % of lines starting with a bullet point
+-- source: Rae et al. 2021, appendix A, Quality Filtering: more than 90 % of lines starting with a bullet point
 -- value: bullet_line_fraction
 -- params: max=0.9
 -- keep when:
@@ -51,7 +52,7 @@ bullet_line_fraction <= $max
 
 -- rule: gopher_ellipsis_lines
 -- about: lines that end in an ellipsis
--- source: Rae et al. 2021, section A.1.1: more than 30 % ending with an ellipsis
+-- source: Rae et al. 2021, appendix A, Quality Filtering: more than 30 % ending with an ellipsis
 -- value: ellipsis_line_fraction
 -- params: max=0.3
 -- keep when:
@@ -59,7 +60,7 @@ ellipsis_line_fraction <= $max
 
 -- rule: gopher_letters
 -- about: words (here: runs of anything but white space) that hold a letter
--- source: Rae et al. 2021, section A.1.1: 80 % of words contain at least one alphabetic character
+-- source: Rae et al. 2021, appendix A, Quality Filtering: 80 % of words contain at least one alphabetic character
 -- value: letter_token_fraction
 -- params: min=0.8
 -- keep when:
@@ -67,7 +68,7 @@ letter_token_fraction >= $min
 
 -- rule: gopher_stop_words
 -- about: how many of the be to of and that have with occur
--- source: Rae et al. 2021, section A.1.1: at least two of the stop words
+-- source: Rae et al. 2021, appendix A, Quality Filtering: at least two of the stop words
 -- value: n_stop_words
 -- params: min=2
 -- keep when:

@@ -5,6 +5,8 @@
 --
 -- A word is lower-case and without punctuation, as here. An n-gram that is repeated counts with its first occurrence.
 
+-- use: language keep=['en', 'de', 'fr', 'es', 'it']
+-- use: language_score min=0.5
 -- use: gopher_words, gopher_word_length, gopher_bullet_lines, gopher_ellipsis_lines
 -- use: gopher_top_2grams, gopher_top_3grams, gopher_top_4grams
 
@@ -18,7 +20,7 @@ CASE WHEN n_pieces = 0 THEN 0 ELSE (hash_word_ratio + ellipsis_word_ratio) * n_w
 
 -- rule: rpv2_letters
 -- about: words that hold a letter, among words and runs of punctuation (1 - rps_doc_frac_no_alph_words)
--- source: Rae et al. 2021, section A.1.1: 80 % of words contain at least one alphabetic character
+-- source: Rae et al. 2021, appendix A, Quality Filtering: 80 % of words contain at least one alphabetic character
 -- value: letter_piece_fraction
 -- params: min=0.8
 -- keep when:
