@@ -11,7 +11,8 @@
 
 -- rule: c4_sentences
 -- about: sentences that C4's line rules leave; terminal=false leaves out the rule on line ends, as FineWeb does
--- source: Raffel et al. 2020, section 2.2: pages with fewer than 5 sentences are discarded (DCLM: 3)
+-- source: Raffel et al. 2020, section 2.2: pages with fewer than 5 sentences are discarded (3 in its code,
+--   tensorflow/datasets, text/c4_utils.py, and in DCLM)
 -- value: CASE WHEN $terminal THEN c4_sentences ELSE c4_sentences_any_end END
 -- params: min=5, terminal=True
 -- keep when:
@@ -19,7 +20,7 @@
 
 -- rule: c4_words_per_line
 -- about: mean words a line (C4 removes each line below the limit)
--- source: Raffel et al. 2020, section 2.2: lines with at least 3 words (in its published code; DCLM: 5)
+-- source: Raffel et al. 2020, section 2.2: lines with at least 3 words (5 in its code and in DCLM)
 -- value: mean_words_per_line
 -- params: min=3
 -- keep when:
