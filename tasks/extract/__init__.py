@@ -74,7 +74,7 @@ class Extract(BaseModel):
 
 
 extract = Stage("extract", version=3, settings=Extract, needs={}, makes=DOCUMENTS,
-                libraries=("resiliparse", "trafilatura", "chardet", "isal", "unicodedata"))
+                libraries=("resiliparse", "trafilatura", "chardet", "ftfy", "isal", "unicodedata"))
 
 
 class _Drop(Exception):

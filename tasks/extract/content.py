@@ -16,6 +16,8 @@ from numba import njit
 from resiliparse.extract.html2text import extract_plain_text
 from resiliparse.parse.html import HTMLTree
 
+from tasks.extract.mojibake import repair
+
 _VOID = "area base br col embed hr img input link meta param source track wbr".split()
 # Closed by the next of their kind, so that leaving them open does not nest.
 _IMPLIED = "p li dt dd option optgroup tr td th thead tbody tfoot colgroup caption rb rt rp html head body".split()
@@ -199,7 +201,14 @@ _BLANK = re.compile(r"\n{3,}")
 
 
 def clean(text: str) -> str:
-    """`text` in NFC, lines ended by a line feed, without control and invisible characters, trimmed."""
+    """`text` in NFC, lines ended by a line feed, without control and invisible characters, trimmed; what was decoded
+    twice is mended (see `mojibake`)."""
+    cleaned = _tidy(repair(text))  # before control characters go: they are the half of many a sequence
+    mended = repair(cleaned)       # and again, because what stood between the halves of one may be gone
+    return cleaned if mended == cleaned else clean(mended)
+
+
+def _tidy(text: str) -> str:
     if _ODD.search(text):
         text = _JUNK.sub("", _NEWLINE.sub("\n", text))
     if not text.isascii() and not unicodedata.is_normalized("NFC", text):

@@ -40,7 +40,8 @@ _ENCODINGS = {  # the legacy encodings that pages of a language are met in
     "be": ["cp1251"], "sr": ["cp1251"], "mk": ["cp1251"], "el": ["cp1253", "iso8859-7"], "he": ["cp1255"],
     "ar": ["cp1256", "iso8859-6"], "fa": ["cp1256"], "tr": ["cp1254", "iso8859-9"], "th": ["cp874"], "vi": ["cp1258"],
     "ja": ["cp932", "euc_jp", "iso2022_jp"], "ko": ["cp949"], "zh": ["gb18030", "big5hkscs"],
-    "pl": ["cp1250", "iso8859-2"], "cs": ["cp1250", "iso8859-2"], "sk": ["cp1250"], "hu": ["cp1250", "iso8859-2"], "ro": ["cp1250"], "hr": ["cp1250"],
+    "pl": ["cp1250", "iso8859-2"], "cs": ["cp1250", "iso8859-2"], "sk": ["cp1250"], "hu": ["cp1250", "iso8859-2"],
+    "ro": ["cp1250"], "hr": ["cp1250"],
     "sl": ["cp1250", "iso8859-2"], "lt": ["cp1257"], "lv": ["cp1257"], "et": ["cp1257"], "de": ["cp1252"],
     "fr": ["cp1252", "mac-roman"], "es": ["cp1252", "cp850"], "pt": ["cp1252"], "it": ["cp1252"], "nl": ["cp1252"],
     "sv": ["cp1252"], "da": ["cp1252"], "nb": ["cp1252"], "fi": ["cp1252"], "is": ["cp1252"], "ca": ["cp1252"]}

@@ -16,6 +16,9 @@ WORDS = "Große Mühlen mahlen langsam, œuvre à côté, señor, größer als f
 RUSSIAN = "Мельница у реки мелет зерно с давних времён, и мельник рассказывает истории вместо работы. " * 3
 JAPANESE = "川のそばの水車は昔から穀物を挽いてきました。夏には水が少なくなります。" * 3
 
+CHINESE = "河邊的水車自古以來磨穀物。".translate(str.maketrans("邊車來穀", "边车来谷")) * 3
+KOREAN = "강가의 물레방아는 예로부터 곡식을 빻아 왔다. 여름에는 물이 적다. " * 3
+
 
 @pytest.mark.parametrize(("text", "encoding", "declared", "found"), [
     (WORDS, "utf-8", None, "utf-8"),
@@ -31,6 +34,18 @@ JAPANESE = "川のそばの水車は昔から穀物を挽いてきました。�
     (JAPANESE, "utf-16-le", "utf-16", "utf-16-le"),
     ("<html><p>" + WORDS, "utf-16-be", None, "utf-16-be"),
     ("<html><p>" + WORDS, "utf-16-le", None, "utf-16-le"),
+    ("plain ASCII text, as UTF-16 without a mark", "utf-16-be", None, "utf-16-be"),
+    (WORDS, "utf-32-le", None, "utf-32-le"),
+    (RUSSIAN, "cp1251", "iso-8859-1", "cp1251"),        # Apache's default over another script
+    (RUSSIAN, "mac-cyrillic", "x-mac-cyrillic", "mac-cyrillic"),
+    (RUSSIAN, "cp855", None, "cp855"),
+    (JAPANESE, "cp932", "latin1", "cp932"),
+    ("①㈱ " + JAPANESE, "euc_jis_2004", "euc-jp", "euc_jis_2004"),   # NEC's row 13
+    (CHINESE, "gb18030", None, "gb18030"),
+    (CHINESE, "hz", None, "hz"),
+    (KOREAN, "iso2022_kr", "iso-2022-kr", "iso2022_kr"),
+    (KOREAN, "johab", None, "johab"),
+    ("a ~{ b ~} in a program", "ascii", None, "utf-8"),
     ("plain ASCII", "ascii", "gibberish", "utf-8"),
     ("", "utf-8", None, "utf-8"),
 ])
@@ -40,7 +55,18 @@ def test_charsets(text, encoding, declared, found):
     assert decode_text(text.encode(encoding), declared)[0] == text
 
 
+def test_spaces_that_do_not_break_are_no_other_script():
+    text = "<p>" + "\xa0" * 200 + "caf\xe9 cr\xe8me</p>"
+    assert decode_text(text.encode("latin-1"), "iso-8859-1") == (text, "cp1252")
+
+
+def test_a_sample_is_taken_where_the_letters_are():
+    text = "<!-- markup -->" * 20_000 + RUSSIAN
+    assert decode_text(text.encode("koi8-r")) == (text, "koi8-r")
+
+
 def test_a_byte_order_mark_wins():
+    assert decode_text(codecs.BOM_UTF32_LE + WORDS.encode("utf-32-le")) == (WORDS, "utf-32-le")
     assert decode_text(codecs.BOM_UTF8 + WORDS.encode(), "windows-1251") == (WORDS, "utf-8")
     assert decode_text(codecs.BOM_UTF16_LE + WORDS.encode("utf-16-le"), "utf-8") == (WORDS, "utf-16-le")
 
@@ -85,6 +111,7 @@ def test_decoding_raises_nothing_else(body, declared):
 
 
 def test_labels_are_whatwg_ones():
+    assert codec("utf-7") is None and codec("cp037") is None and codec("win\0") is None
     assert codec(" UTF8 ") == "utf-8" and codec('"latin1"') == "cp1252" and codec("gb2312") == "gb18030"
     assert codec("rot13") is None and codec("idna") is None and codec("zlib") is None and codec("") is None
 
