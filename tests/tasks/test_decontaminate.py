@@ -11,7 +11,8 @@ from tasks.decontaminate import Decontaminate, benchmark_index, clean, resources
 from tasks.decontaminate.index import item_texts, overlaps
 from tasks.decontaminate.words import count_words, folding, text_ngrams, utf8
 from tasks.errors import UserError
-from tasks.schema import DOCUMENTS, FATES, KEPT, all_rows, doc_id, id_array, id_bytes
+from tasks.schema import CLEAN, DOCUMENTS, FATES, all_rows, doc_id, id_array, id_bytes
+from tasks.spans import lists
 
 LONG = "A farmer walks seven miles to the market every week and carries twelve eggs, nine apples and one small goat."
 SHORT = "Which planet of our system has the longest day?"     # nine words
@@ -39,10 +40,14 @@ def shard(texts):
                              "warc_offset": pa.array(range(n), pa.int64())})
 
 
+def no_spans(documents):
+    return all_rows(documents).append_column("spans", lists([[]] * len(documents)))
+
+
 def run(texts, **options):
     documents = shard(texts)
-    result = clean(documents, all_rows(documents), Decontaminate(**options))
-    assert result.table.schema.equals(KEPT) and result.fates.schema.equals(FATES)
+    result = clean(documents, no_spans(documents), all_rows(documents), Decontaminate(**options))
+    assert result.table.schema.equals(CLEAN) and result.fates.schema.equals(FATES)
     assert len(result.table) + len(result.fates) == len(texts)
     return result
 
@@ -97,13 +102,14 @@ def test_templates_that_many_items_share_do_not_count(tmp_path):
 def test_no_benchmarks_keep_everything():
     documents = shard([LONG, FILLER])
     part = all_rows(documents).slice(1)
-    result = clean(documents, part, Decontaminate())
-    assert result.table.equals(part) and len(result.fates) == 0
+    result = clean(documents, no_spans(documents), part, Decontaminate())
+    assert result.table.select(["doc_id", "row"]).equals(part) and len(result.fates) == 0
 
 
 def test_kept_rows_keep_their_place(tmp_path):
     documents = shard([LONG, FILLER, LONG, FILLER])
-    result = clean(documents, all_rows(documents).slice(1), Decontaminate(benchmarks=[benchmark(tmp_path)]))
+    part = all_rows(documents).slice(1)
+    result = clean(documents, no_spans(documents), part, Decontaminate(benchmarks=[benchmark(tmp_path)]))
     assert result.table["row"].to_pylist() == [1, 3]
     assert result.fates["warc_offset"].to_pylist() == [2]
 
