@@ -37,7 +37,7 @@ def recognizer_cases(data: Path) -> None:
             continue
         options = Scrub(regions=REGIONS.get(entity, ("US", "GB")))
         gold = set(map(tuple, row["spans"]))
-        got = {(offset, offset + length) for name, offset, length in find([row["text"]], options)[0] if name == kind}
+        got = {(offset, offset + length) for name, offset, length, _ in find([row["text"]], options)[0] if name == kind}
         right[entity] += len(gold & got)
         found[entity] += len(got)
         wanted[entity] += len(gold)
@@ -53,7 +53,7 @@ def prose(data: Path) -> None:
                  else [gzip.open(path, "rt", encoding="utf-8").read()])
         column = pa.array(texts)
         start = time.perf_counter()
-        found = Counter(kind for spans in find(column) for kind, _, _ in spans)
+        found = Counter(kind for spans in find(column) for kind, *_ in spans)
         seconds, megabytes = time.perf_counter() - start, column.nbytes / 1e6
         print(f"{path.name:28} {megabytes:5.1f} MB  {megabytes / seconds:5.1f} MB/s  "
               f"{ {kind: round(n / megabytes, 2) for kind, n in sorted(found.items())} } a MB")

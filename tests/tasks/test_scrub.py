@@ -9,6 +9,7 @@ from tasks.schema import SPANS, all_rows, doc_id, id_array
 from tasks.scrub import Scrub, apply, find, spans
 from tasks.scrub.checks import is_card, is_iban, is_public_ip, luhn
 from tasks.scrub.finders import FINDERS, TYPES
+from tasks.spans import Span, lists, unlisted
 
 SECRETS = {
     "GITHUB_TOKEN": "ghp_" + "a1B2" * 9,
@@ -26,7 +27,7 @@ VALUES = SECRETS | {
 
 
 def types_of(text, **options):
-    return [kind for kind, _, _ in find([text], Scrub(**options))[0]]
+    return [span.type for span in find([text], Scrub(**options))[0]]
 
 
 @pytest.mark.parametrize("kind", TYPES)
@@ -34,7 +35,7 @@ def test_every_type_is_found_alone_and_in_a_sentence(kind):
     value = VALUES[kind]
     for before, after in [("", ""), ("Ünïcödé 🙂 says: ", " and more."), ("(", ")"), ("«", "»\n"), ("is ", ", or")]:
         text = before + value + after
-        assert find([text]) == [[(kind, len(before), len(value))]], text
+        assert find([text]) == [[Span(kind, len(before), len(value))]], text
         assert apply(text, find([text])[0]) == f"{before}<{kind}>{after}"
 
 
@@ -74,7 +75,7 @@ def test_forms(text, kinds):
 def test_the_country_of_the_page_decides_how_a_national_number_is_read():
     text, german = ["Telefon 030 901820"], Scrub(regions=("DE",))
     assert find(text, Scrub(regions=("US",)), ["a.example"]) == [[]]
-    assert find(text, german)[0] == find(text, Scrub(regions=("US",)), ["stadt.de"])[0] == [("PHONE", 8, 10)]
+    assert find(text, german)[0] == find(text, Scrub(regions=("US",)), ["stadt.de"])[0] == [Span("PHONE", 8, 10)]
     assert find(text, Scrub(regions=("US",), region_by_domain=False), ["stadt.de"]) == [[]]
 
 
@@ -99,15 +100,29 @@ def test_stage_gives_one_row_a_kept_document():
     documents = pa.table({"doc_id": id_array([doc_id("x", i) for i in range(4)]), "domain": pa.array(["a.example"] * 4),
                           "text": pa.chunked_array([texts[:2], texts[2:]])})
     kept = all_rows(documents).take([0, 1, 3])
-    table = spans(documents, kept, Scrub())
+    cut = pa.table({"doc_id": documents["doc_id"], "row": all_rows(documents)["row"],
+                    "spans": lists([[], [Span("line_navigation", 0, 5, "")], [], []])}, schema=SPANS)
+    table = spans(documents, cut, kept, Scrub())
     assert table.schema.equals(SPANS)
     assert table["row"].to_pylist() == [0, 1, 3]
-    assert table["spans"].to_pylist() == [[], [{"type": "EMAIL", "offset": 5, "length": 11}],
-                                          [{"type": "CARD", "offset": 0, "length": 19}]]
-    assert apply(texts[1], table["spans"][1].as_py()) == "mail <EMAIL> now"
-    assert len(spans(documents, kept.slice(0, 0), Scrub())) == 0
+    found = unlisted(table["spans"])
+    assert found == [[], [Span("line_navigation", 0, 5, ""), Span("EMAIL", 5, 11)], [Span("CARD", 0, 19)]]
+    assert apply(texts[1], found[1]) == "<EMAIL> now"
+    assert len(spans(documents, cut, kept.slice(0, 0), Scrub())) == 0
     with pytest.raises(ValueError, match="row and doc_id disagree"):
-        spans(documents, kept.set_column(1, "row", pa.array([3, 1, 0], pa.int32())), Scrub())
+        spans(documents, cut, kept.set_column(1, "row", pa.array([3, 1, 0], pa.int32())), Scrub())
+    with pytest.raises(ValueError, match="without a row of spans"):
+        spans(documents, cut.slice(0, 3), kept, Scrub())
+
+
+def test_what_a_cut_brings_together_is_found():
+    """A value that a cut line interrupts stands in one piece in what is read: it goes as a whole."""
+    text = "write to jane.roe@\nRead more\nmail.example.com soon"
+    documents = pa.table({"doc_id": id_array([doc_id("x", 0)]), "domain": ["a.example"], "text": [text]})
+    cut = pa.table({"doc_id": documents["doc_id"], "row": pa.array([0], pa.int32()),
+                    "spans": lists([[Span("line_navigation", 18, 11, "")]])}, schema=SPANS)
+    found = unlisted(spans(documents, cut, all_rows(documents), Scrub())["spans"])[0]
+    assert apply(text, found) == "write to <EMAIL> soon"
 
 
 def test_apply_refuses_spans_that_do_not_fit():
@@ -131,7 +146,7 @@ def test_spans_are_sorted_disjoint_and_an_applied_text_holds_nothing_more(pieces
     text = "".join(pieces)
     found = find([text])[0]
     end = 0
-    for kind, offset, length in found:
+    for kind, offset, length, _ in found:
         assert kind in TYPES and offset >= end and length > 0
         end = offset + length
     assert end <= len(text)
