@@ -14,7 +14,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import duckdb
 import numpy as np
@@ -29,7 +29,7 @@ from tasks.filter.settings import DEFAULT_PRESETS, Filter, enabled_rules, tables
 from tasks.stage import Result, Stage
 
 __all__ = ["ALWAYS", "COLUMNS", "DEFAULT_PRESETS", "PRESETS", "RULES", "RULE_TABLE", "Filter", "Rule", "check",
-           "decide", "enabled_rules", "evaluate", "filter", "parse_rules", "query"]
+           "columns_read", "decide", "enabled_rules", "evaluate", "filter", "parse_rules", "query", "rule_sql"]
 
 ORIGIN = ["doc_id", "url", "domain", "snapshot", "source", "warc_file", "warc_offset"]
 COLUMNS = [name for name in SIGNALS.names if name not in ("doc_id", "row", "minhash")] + ["rights"]
@@ -49,8 +49,8 @@ def check(settings: Filter, columns: Iterable[str] = tuple(COLUMNS)) -> None:
 def columns_read(settings: Filter) -> dict[str, set[str]]:
     """The columns that each rule that is on reads, by the rule's name."""
     rules = enabled_rules(settings)
-    written = [_bind(rule, settings, {}, frozenset()) for rule in rules]
-    return dict(zip([rule.name for rule in rules], _columns_of(tuple(map(tuple, written))), strict=True))
+    written = tuple(tuple(rule_sql(rule, settings, {})) for rule in rules)
+    return dict(zip([rule.name for rule in rules], _columns_of(written), strict=True))
 
 
 @lru_cache(maxsize=64)
@@ -83,29 +83,21 @@ def _columns(connection: duckdb.DuckDBPyConnection, expressions: tuple[str, ...]
     return found
 
 
-def query(settings: Filter, languages: Iterable[str] = ()) -> tuple[str, dict[str, Any]]:
-    """The SQL over a table `pages` (COLUMNS and `position`) that gives each its failed rules; its parameters.
+class RuleSQL(NamedTuple):
+    """A rule as SQL expressions over COLUMNS: DOUBLE, BOOLEAN (never NULL), DOUBLE and VARCHAR."""
 
-    `languages` are those that occur in `pages`: of numbers by language only theirs are bound.
+    value: str
+    keep: str
+    threshold: str
+    detail: str
+
+
+def rule_sql(rule: Rule, settings: Filter, parameters: dict[str, Any], languages: Iterable[str] = ()) -> RuleSQL:
+    """The SQL of a rule under `settings`; adds the parameters that it binds to `parameters`.
+
+    `languages` are those that occur in the data: of numbers by language only theirs are bound.
     """
-    structs, parameters = [], {}
-    for rule in enabled_rules(settings):
-        value, keep, detail, *bounds = _bind(rule, settings, parameters, frozenset(languages))
-        value = f"CAST(({value}) AS DOUBLE)"
-        names = [name for name in ("min", "max") if name in rule.params]
-        cases = [f"WHEN {value} {'<' if name == 'min' else '>'} {bound} THEN CAST({bound} AS DOUBLE)"
-                 for name, bound in zip(names, bounds, strict=True)]
-        structs.append(f"""{{'rule': '{rule.name}', 'value': {value},
-            'threshold': CASE {' '.join(cases) or 'WHEN FALSE THEN 0'} END::DOUBLE, 'detail': ({detail})::VARCHAR,
-            'keep': coalesce(({keep}) AND NOT isnan({value}), FALSE)}}""")
-    failed = f"list_filter([{', '.join(structs)}], lambda rule: NOT rule.keep)" if structs else "[]::VARCHAR[]"
-    return f"SELECT position, {failed} AS failed FROM pages ORDER BY position", parameters
-
-
-def _bind(rule: Rule, settings: Filter, parameters: dict[str, Any], languages: frozenset[str]) -> list[str]:
-    """The rule's value, keep and detail, and its bounds min and max, as SQL; adds the parameters that they name."""
-    chosen = getattr(settings, rule.name)
-    written = {}
+    chosen, written = getattr(settings, rule.name), {}
     for name in rule.params:
         value, key = getattr(chosen, name), f"{rule.name}__{name}"
         written[name] = f"${key}"
@@ -119,8 +111,26 @@ def _bind(rule: Rule, settings: Filter, parameters: dict[str, Any], languages: f
                              f"${key}__default::DOUBLE)")
         else:
             parameters[key] = value
-    sql = [rule.value, rule.keep, rule.detail, *(f"${name}" for name in ("min", "max") if name in rule.params)]
-    return [re.sub(r"\$(\w+)", lambda found: written[found[1]], text) for text in sql]
+
+    def named(sql: str) -> str:
+        return re.sub(r"\$(\w+)", lambda found: written[found[1]], sql)
+
+    value = f"CAST(({named(rule.value)}) AS DOUBLE)"
+    broken = [f"WHEN {value} {sign} {written[name]} THEN CAST({written[name]} AS DOUBLE)"
+              for name, sign in (("min", "<"), ("max", ">")) if name in rule.params]
+    return RuleSQL(value, f"coalesce(({named(rule.keep)}) AND NOT isnan({value}), FALSE)",
+                   f"CASE {' '.join(broken) or 'WHEN FALSE THEN 0'} END::DOUBLE", f"({named(rule.detail)})::VARCHAR")
+
+
+def query(settings: Filter, languages: Iterable[str] = ()) -> tuple[str, dict[str, Any]]:
+    """The SQL over a table `pages` (COLUMNS and `position`) that gives each its failed rules; its parameters."""
+    structs, parameters = [], {}
+    for rule in enabled_rules(settings):
+        sql = rule_sql(rule, settings, parameters, languages)
+        structs.append(f"{{'rule': '{rule.name}', 'value': {sql.value}, 'threshold': {sql.threshold}, "
+                       f"'detail': {sql.detail}, 'keep': {sql.keep}}}")
+    failed = f"list_filter([{', '.join(structs)}], lambda rule: NOT rule.keep)" if structs else "[]::VARCHAR[]"
+    return f"SELECT position, {failed} AS failed FROM pages ORDER BY position", parameters
 
 
 filter = Stage(
