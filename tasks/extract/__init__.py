@@ -13,6 +13,7 @@ from typing import Any, Literal
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
+from tasks.extract import opt_out
 from tasks.extract.codings import Expansion, Undecodable, dechunk, decompress
 from tasks.extract.content import Page, clean, main_text, measure
 from tasks.extract.decode import decode_text
@@ -22,9 +23,11 @@ from tasks.extract.rows import Row, read_rows
 from tasks.ingest import Split
 from tasks.pool_child import NO_ITEM
 from tasks.schema import DOCUMENTS, FATES, content_id, doc_id, id_array
-from tasks.stage import Result, Stage, attempt
+from tasks.stage import Result, Stage, attempt, resource_digest
 
 RULES = {
+    "opt_out": "the page's domain or URL (detail says which) is on a list of extract.opt_out",
+    "blocklist": "the page's domain or URL (detail says which) is on a list of extract.blocklists",
     "http_status": "the server answered with another status (value) than those wanted",
     "media_type": "neither HTML nor plain text (detail: the media type)",
     "too_large": "the record or its decoded body is larger (value, bytes) than max_record_bytes",
@@ -61,6 +64,11 @@ class Extract(BaseModel):
         "resiliparse", description="finds the main text; trafilatura is some ten times slower and more exact")
     comments: bool = Field(False, description="whether readers' comments are part of a page's main text")
     statuses: tuple[int, ...] = Field((200, 203), description="HTTP status codes whose pages are wanted")
+    opt_out: tuple[str, ...] = Field(
+        (), description="lists of domains and URLs whose owners want no use of their pages: paths or URIs of text "
+        "files, plain or .gz, an entry a line; a domain covers those below it")
+    blocklists: tuple[str, ...] = Field(
+        (), description="lists of the same form whose pages are not wanted, such as the UT1 categories")
     max_record_bytes: int = Field(16 << 20, gt=0, description="largest record, and largest decoded body, in bytes")
     max_expansion: float = Field(
         200.0, gt=1, description="largest ratio of a body's decoded to its compressed size, above 1 MiB decoded")
@@ -74,6 +82,7 @@ class Extract(BaseModel):
 
 
 extract = Stage("extract", version=3, settings=Extract, needs={}, makes=DOCUMENTS,
+                resources=lambda settings: [*settings.opt_out, *settings.blocklists],
                 libraries=("resiliparse", "trafilatura", "chardet", "ftfy", "isal", "unicodedata"))
 
 
@@ -90,8 +99,10 @@ class _Drop(Exception):
 def documents(split: Split, settings: Extract) -> Result:
     """The documents of `split` in the order of the file, and the fates of its other records.
 
-    Raises OSError when the file cannot be read at all.
+    Raises OSError when the file cannot be read at all, UserError for a list of domains that cannot be read.
     """
+    lists = {rule: opt_out.load(tuple((uri, resource_digest(uri)) for uri in uris))
+             for rule, uris in (("opt_out", settings.opt_out), ("blocklist", settings.blocklists)) if uris}
     made: list[dict[str, Any]] = []
     dropped: list[dict[str, Any]] = []
     for record in _records(split, settings):
@@ -100,6 +111,9 @@ def documents(split: Split, settings: Extract) -> Result:
             if isinstance(record, Unreadable):
                 raise _Drop("expansion" if record.reason == "expansion" else "unreadable", record.length,
                             detail=record.reason)
+            for rule, entries in lists.items():
+                if kind := opt_out.matched(entries, origin["url"]):
+                    raise _Drop(rule, detail=kind)
             # Places are unique in a file; those inside a member that holds several records are told apart by sign.
             if reason := attempt(record.offset if not record.inner else -2 - record.offset - record.inner):
                 raise _Drop(reason)
