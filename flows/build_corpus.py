@@ -23,7 +23,7 @@ from pydantic import BaseModel, Field
 from flows.settings import Recipe, load_recipe
 from tasks import ledger, lineage
 from tasks.annotate import annotate
-from tasks.decontaminate import decontaminate
+from tasks.decontaminate import benchmark_index, decontaminate
 from tasks.dedup import Dedup, bands, decide, dedup, exact, pairs
 from tasks.engine import Engine, engine_runner
 from tasks.extract import extract
@@ -150,7 +150,9 @@ def make(
         good = each(keep_good, recipe.filter, units(documents=documents, signals=signals, kept=tables(unique)))
         found_in = units(documents=documents, lines=cuts, kept=tables(good))
         hidden = tables(each(scrub, recipe.scrub, found_in))
-        clean = each(decontaminate, recipe.decontaminate, units(documents=documents, spans=hidden, kept=tables(good)))
+        known = whole(benchmark_index, recipe.decontaminate, {})
+        found_in = units(documents=documents, spans=hidden, kept=tables(good), benchmarks=known)
+        clean = each(decontaminate, recipe.decontaminate, found_in)
         kept = tables(clean)  # what is left, with all that is cut and replaced in it
 
         tokens = recipe.tokenize

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from flows.settings import Recipe
 from tasks.annotate import annotate
-from tasks.decontaminate import decontaminate
+from tasks.decontaminate import benchmark_index, decontaminate
 from tasks.errors import UserError
 from tasks.extract import extract
 from tasks.filter import filter as keep_good
@@ -97,6 +97,9 @@ def _unit(name: str, path: Path, root: Root, recipe: Recipe, build: Build) -> Un
     def run(stage: Stage, **tables: Artifact) -> Artifact:
         return run_stage(stage, [Unit({"documents": shard} | tables)], getattr(recipe, stage.name), build)[0].table
 
+    def known() -> Artifact:
+        return run_stage(benchmark_index, [Unit()], recipe.decontaminate, build)[0].table
+
     if name == "lines":
         return Unit({"documents": shard}, size=len(documents))
     cuts = run(lines)
@@ -104,6 +107,6 @@ def _unit(name: str, path: Path, root: Root, recipe: Recipe, build: Build) -> Un
         "annotate": lambda: {"lines": cuts},
         "filter": lambda: {"signals": run(annotate, lines=cuts), "kept": kept},
         "scrub": lambda: {"lines": cuts, "kept": kept},
-        "decontaminate": lambda: {"spans": run(scrub, lines=cuts, kept=kept), "kept": kept},
+        "decontaminate": lambda: {"spans": run(scrub, lines=cuts, kept=kept), "kept": kept, "benchmarks": known()},
     }
     return Unit({"documents": shard} | tables[name](), size=len(documents))

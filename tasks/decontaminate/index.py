@@ -1,151 +1,240 @@
-"""The n-grams of benchmark items, and which documents hold them.
+"""The index of all benchmark items: built once, kept as a table, and used where the table's bytes lie.
 
-A benchmark file is JSON lines, plain or .gz. The item's text is, of the fields in `PROMPTS` that are strings, in that
-order, followed by its answer (`answer`, `continuation`, `target`, or the choice that `gold`, `label` or `answer` points
-to); the choices are texts of their own. An item is named by `id`, `task_id` or its line number.
+Passages are kept as their words. Of each, *seeds* are indexed: runs of words of four words' length (eight letters in
+scripts without spaces), at every word of passages up to `DENSE` words and at every `STRIDE`th of longer ones. A
+document is looked through for seeds, and where it has one, it and the passage are laid beside each other
+(`tasks.decontaminate.search`): the way of BLAST (https://doi.org/10.1016/S0022-2836(05)80360-2). Seven equal words in a
+row always hold a seed; of a passage of n words in which one word in ten differs, at least n // 8 seeds do as a rule.
 """
 
-import gzip
-import json
-import re
-from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Sequence
 from typing import NamedTuple
 
-import fsspec
+import numba
 import numpy as np
 import pyarrow as pa
 
-from tasks.decontaminate.words import count_words, find_ngrams, folding, text_ngrams, utf8
-from tasks.errors import UserError
+from tasks.decontaminate.items import Item
+from tasks.decontaminate.words import all_words, folding, lengths
+from tasks.spans import utf8
 
-PROMPTS = ("passage", "context", "premise", "query", "question", "goal", "prompt", "instruction", "problem",
-           "hypothesis", "sentence", "text", "good")
-CHOICES = ("choices", "options", "endings", "context_options")
-ANSWERS = ("answer", "continuation", "target", "canonical_solution")
-GOLDS = ("gold", "label", "answer")
-_LABEL = re.compile(r"(?m)^\s*(?:Question|Answer|Passage|Context|Goal|Problem|Text|Q|A)\s*:")   # of a prompt's template
+SEED = 8              # half words
+DENSE, STRIDE = 32, 4
+REPEATS = 4           # of the same seed in a passage that are indexed
+BASE = np.uint64(0xD6E8FEB86659FD93)
 
-
-def item_texts(row: dict) -> list[str]:
-    """The texts of a benchmark item that a document must not hold; empty when it has no known field."""
-    prompt = " ".join(_LABEL.sub(" ", row[field]) for field in PROMPTS if isinstance(row.get(field), str))
-    choices = next((row[field] for field in CHOICES if isinstance(row.get(field), list)), [])
-    if choices and isinstance(choices[0], dict):
-        choices = [choice.get("text", "") for choice in choices]
-    choices = [choice for choice in choices if isinstance(choice, str)]
-    answer = next((row[field] for field in ANSWERS if isinstance(row.get(field), str)), "")
-    gold = next((row[field] for field in GOLDS if isinstance(row.get(field), int)), None)
-    if not answer and gold is not None and 0 <= gold < len(choices):
-        answer = choices[gold]
-    texts = [prompt, f"{prompt} {answer}" if answer else prompt, *choices]
-    return list(dict.fromkeys(text for text in texts if text.strip()))
-
-
-def _items(uri: str) -> Iterator[tuple[str, list[str]]]:
-    name = re.sub(r"\.(?:jsonl|ndjson|json|txt)(?:\.gz)?$", "", uri.rstrip("/").rpartition("/")[2])
-    try:
-        with fsspec.open(uri, "rb") as file:
-            data = file.read()
-        lines = (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8").split("\n")
-        rows = [json.loads(line) for line in lines if line.strip()]
-    except (OSError, EOFError, ValueError) as error:
-        raise UserError(f"cannot read the benchmark file {uri} ({type(error).__name__}); "
-                        f"decontaminate.benchmarks takes JSON lines") from None
-    texts = [item_texts(row) if isinstance(row, dict) else [] for row in rows]
-    if rows and not any(texts):
-        raise UserError(f"the benchmark file {uri} has no field of {', '.join(PROMPTS + CHOICES)}; rename its fields")
-    for number, (row, item) in enumerate(zip(rows, texts, strict=True)):
-        yield f"{name}:{row.get('id', row.get('task_id', number)) if isinstance(row, dict) else number}", item
+# One row for each array of `Index`.
+INDEX = pa.schema([("name", pa.string()), ("kind", pa.string()), ("data", pa.large_binary())])
 
 
 class Index(NamedTuple):
-    """n-grams of all items.
+    """Passages of benchmark items and their seeds.
 
     Attributes:
-        hashes: (g) sorted distinct uint64.
-        starts: (g + 1) `items[starts[i]:starts[i + 1]]` hold n-gram i.
-        items: numbers of items.
-        names, totals: by item: its name, and how many distinct n-grams it has.
-        lengths: n-gram lengths in words that occur, ascending.
-        bits: a bitmap over the last lengths[0] words of each n-gram: it tells most strangers without a search.
+        table, expansions: the folding of `words`.
+        words: (t) uint32, of all passages, one after another; passage p has those from starts[p] to starts[p + 1].
+        starts: (p + 1) int64.
+        reach: (t) uint8, how many words the n-gram has that ends here; 0 at a passage's head and in templates.
+        telling: (t) uint8, 0 for words in seeds that many items share.
+        grams: (p) int32, n-grams of the passage.
+        exact: (p) uint8, 1 for passages that count only whole.
+        owners: (o) int32, the items of passage p are owners[owned[p]:owned[p + 1]]; owned is int64 (p + 1).
+        bits: (b) uint64, two bits of one word for each seed; b is a power of two.
+        directory: (d + 1) uint32, the seeds with the same first bits; d is a power of two.
+        prints: (s) uint32, the last bits of each seed.
+        posted: (s + 1) uint32, the postings of each seed.
+        ends, passages: (q) uint32, the last word of a seed in `words`, and its passage.
+        around: (q) uint16, the word before and the word after the seed, 8 bits each, 0 where the passage ends.
+        names: item names as UTF-8 JSON: [[benchmark, item], ...].
     """
 
-    hashes: np.ndarray
+    table: np.ndarray
+    expansions: np.ndarray
+    words: np.ndarray
     starts: np.ndarray
-    items: np.ndarray
-    names: tuple[str, ...]
-    totals: np.ndarray
-    lengths: np.ndarray
+    reach: np.ndarray
+    telling: np.ndarray
+    grams: np.ndarray
+    exact: np.ndarray
+    owners: np.ndarray
+    owned: np.ndarray
     bits: np.ndarray
+    directory: np.ndarray
+    prints: np.ndarray
+    posted: np.ndarray
+    ends: np.ndarray
+    passages: np.ndarray
+    around: np.ndarray
+    names: np.ndarray
 
 
-@lru_cache(maxsize=2)
-def build_index(files: tuple[tuple[str, str], ...], ngram: int, min_words: int, max_items: int) -> Index:
-    names, owners, texts = [], [], []
-    for uri, _ in files:
-        for name, item in _items(uri):
-            owners += [len(names)] * len(item)
-            texts += item
-            names.append(name)
-    data, offsets = utf8(pa.array(texts, pa.string()))
-    counts = count_words(data, offsets, folding())
-    lengths = np.where(counts >= ngram, ngram, np.where(counts >= min_words, counts, 0))
-    # An item with one text long enough is known by its n-grams: its short choices alone are phrases of the language.
-    # Of a short item the first text that is not too short stands for it, so that it has exactly one n-gram.
-    owners = np.array(owners, dtype=np.int64)
-    long = np.zeros(len(names), dtype=bool)
-    long[owners[lengths == ngram]] = True
-    short = np.flatnonzero((lengths > 0) & ~long[owners])
-    first = short[np.unique(owners[short], return_index=True)[1]]
-    lengths[np.setdiff1d(np.flatnonzero(lengths < ngram), first)] = 0
-    shortest = int(lengths[lengths > 0].min(initial=ngram))
-    hashes, tails, texts_of = text_ngrams(data, offsets, folding(), lengths, shortest)
-    pairs = np.unique(np.stack([hashes, owners[texts_of].astype(np.uint64)], axis=1), axis=0)
-    _, sizes = np.unique(pairs[:, 0], return_counts=True)
-    pairs = pairs[np.repeat(sizes <= max_items, sizes)]
-    grams, starts = np.unique(pairs[:, 0], return_index=True)
-    items = pairs[:, 1].astype(np.int64)
-    return Index(grams, np.append(starts, len(items)).astype(np.int64), items, tuple(names),
-                 np.bincount(items, minlength=len(names)), np.unique(lengths[lengths > 0]), _bitmap(tails))
+@numba.njit(cache=True, inline="always")
+def mixed(value, count):
+    """SplitMix64's finalizer (https://doi.org/10.1145/2714064.2660195) over a run's polynomial and its length."""
+    value = value ^ (np.uint64(count) * np.uint64(0x9E3779B97F4A7C15))
+    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return value ^ (value >> np.uint64(31))
 
 
-def _bitmap(hashes: np.ndarray) -> np.ndarray:
-    """A set of hashes as 16 to 32 bits a hash (a power of two): bit `hash mod bits` is set."""
-    hashes = np.unique(hashes)
-    power = max(16, int(np.ceil(np.log2(max(1, len(hashes)) * 16))))
-    slots = hashes & np.uint64((1 << power) - 1)
-    bits = np.zeros(1 << (power - 3), dtype=np.uint8)
-    np.bitwise_or.at(bits, (slots >> np.uint64(3)).astype(np.int64),
-                     np.left_shift(np.uint8(1), (slots & np.uint64(7)).astype(np.uint8)))
-    return bits
+@numba.njit(cache=True)
+def powers(length):
+    """BASE to the powers 0 to length, uint64."""
+    out = np.ones(length + 1, np.uint64)
+    for k in range(1, length + 1):
+        out[k] = out[k - 1] * np.uint64(0xD6E8FEB86659FD93)
+    return out
 
 
-class Hit(NamedTuple):
-    item: str
-    matched: int
-    total: int
+@numba.njit(cache=True)
+def runs(words, starts, length):
+    """For each word the run of at least `length` half words that ends there, as short as possible, within its text.
 
-
-def overlaps(texts: pa.ChunkedArray | pa.Array | Sequence[str], index: Index) -> dict[int, Hit]:
-    """For each text that holds an n-gram of the index: the item of which it holds most distinct n-grams.
-
-    Of several the one with the largest share of its n-grams found, then the first.
+    Returns (hashes uint64, counts uint8 of words, 0 where there is none).
     """
-    if isinstance(texts, pa.ChunkedArray):
-        texts = texts.combine_chunks()
-    elif not isinstance(texts, pa.Array):
-        texts = pa.array(texts, pa.string())
-    data, offsets = utf8(texts)
-    documents, grams = find_ngrams(data, offsets, folding(), index.lengths, index.hashes, index.bits)
-    found: dict[int, set[int]] = {}
-    for document, gram in zip(documents.tolist(), grams.tolist(), strict=True):
-        found.setdefault(document, set()).add(gram)
-    result = {}
-    for document, held in found.items():
-        items = np.concatenate([index.items[index.starts[gram]:index.starts[gram + 1]] for gram in sorted(held)])
-        candidates, matched = np.unique(items, return_counts=True)
-        best = np.lexsort((candidates, -matched / index.totals[candidates], -matched))[0]
-        item = candidates[best]
-        result[document] = Hit(index.names[item], int(matched[best]), int(index.totals[item]))
-    return result
+    hashes, counts, power = np.zeros(len(words), np.uint64), np.zeros(len(words), np.uint8), powers(length)
+    for text in range(len(starts) - 1):
+        value, count, size = np.uint64(0), 0, 0
+        for k in range(starts[text], starts[text + 1]):
+            value = value * np.uint64(0xD6E8FEB86659FD93) + np.uint64(words[k])
+            count += 1
+            size += 2 - (words[k] & 1)
+            while size - (2 - (words[k - count + 1] & 1)) >= length:
+                value -= np.uint64(words[k - count + 1]) * power[count - 1]
+                size -= 2 - (words[k - count + 1] & 1)
+                count -= 1
+            if size >= length:
+                hashes[k], counts[k] = mixed(value, count), count
+    return hashes, counts
+
+
+def build(items: Sequence[Item], ngram: int, min_words: int, exact_words: int, max_items: int) -> Index:
+    """The index of `items`; the arguments are settings of the stage."""
+    table, expansions = folding()
+    texts, item_of = _passages(items, table, expansions, ngram, min_words, exact_words)
+    words, starts = _split(texts, table, expansions)
+    words, starts, owners, owned = _distinct(words, starts, item_of, max_items)
+    passage_of = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
+    hashes, counts = runs(words, starts, 2 * ngram)
+    shared = _shared(hashes, counts, passage_of, owners, owned, max_items)
+    ends = np.flatnonzero((counts > 0) & ~shared)
+    reach = np.zeros(len(words), np.uint8)
+    reach[ends] = counts[ends]
+    grams = np.bincount(passage_of[ends], minlength=len(starts) - 1).astype(np.int32)
+
+    hashes, counts = runs(words, starts, SEED)
+    common = np.flatnonzero(_shared(hashes, counts, passage_of, owners, owned, max_items))
+    telling = np.ones(len(words), np.uint8)
+    for back in range(SEED):
+        telling[common[counts[common] > back] - back] = 0
+    exact = (lengths(words, starts) < 2 * min_words).astype(np.uint8)
+    seeds = _seeds(words, starts, passage_of, hashes, counts)
+    names = np.frombuffer(_json([[item.benchmark, item.name] for item in items]), np.uint8)
+    return Index(table, expansions, words, starts, reach, telling, grams, exact, owners, owned, *seeds, names)
+
+
+def _json(value) -> bytes:
+    import json
+
+    return json.dumps(value, ensure_ascii=True).encode()
+
+
+def _split(texts: Sequence[str], table: np.ndarray, expansions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    safe = [text.encode("utf-8", "replace").decode() for text in texts]
+    return all_words(*utf8(pa.array(safe, pa.large_string())), table, expansions)
+
+
+def _passages(items: Sequence[Item], table, expansions, ngram: int, min_words: int, exact_words: int):
+    """(texts, number of each one's item) of the passages that count; which do is told in `items`."""
+    sections = [(text, number) for number, item in enumerate(items) for text in item.sections]
+    whole = [(" ".join(item.sections), number) for number, item in enumerate(items)]
+    answered = [(f"{' '.join(item.sections)} {item.answer}", n) for n, item in enumerate(items) if item.answer]
+    offered = [(" ".join([*item.sections, *item.choices]), n) for n, item in enumerate(items) if item.choices]
+    alone = [(text, number) for number, item in enumerate(items) for text in item.alone]
+    groups = (sections, whole, answered, offered, alone)
+    sizes = [lengths(*_split([text for text, _ in group], table, expansions)) for group in groups]
+    numbers = [np.fromiter((number for _, number in group), np.int64, len(group)) for group in groups]
+    long = np.zeros(len(items), bool)
+    long[numbers[0][sizes[0] >= 2 * min_words]] = True
+    short = ~long
+    short[numbers[1][sizes[1] >= 2 * min_words]] = False      # the whole prompt is too short as well
+    takes = (sizes[0] >= 2 * min_words, (sizes[1] >= 2 * exact_words) & ~long[numbers[1]],
+             (sizes[2] >= 2 * min_words) & short[numbers[2]], (sizes[3] >= 2 * min_words) & short[numbers[3]],
+             sizes[4] >= 2 * ngram)
+    chosen = [(text, number) for group, take in zip(groups, takes, strict=True)
+              for (text, number), wanted in zip(group, take.tolist(), strict=True) if wanted]
+    return [text for text, _ in chosen], np.array([number for _, number in chosen], np.int64)
+
+
+def _distinct(words, starts, item_of, max_items):
+    """Passages of equal words become one, that of all their items; those of more than `max_items` are templates, and go.
+
+    Returns (words, starts, owners, owned)."""
+    keys: dict[bytes, dict[int, None]] = {}
+    for passage, item in enumerate(item_of.tolist()):
+        keys.setdefault(words[starts[passage]:starts[passage + 1]].tobytes(), {})[item] = None
+    keys = {key: found for key, found in keys.items() if len(found) <= max_items}
+    owned = np.append(0, np.cumsum([len(found) for found in keys.values()], dtype=np.int64)).astype(np.int64)
+    owners = np.array([item for found in keys.values() for item in found], np.int32)
+    starts = np.append(0, np.cumsum([len(key) // 4 for key in keys], dtype=np.int64)).astype(np.int64)
+    return np.frombuffer(b"".join(keys), np.uint32), starts, owners, owned
+
+
+def _shared(hashes, counts, passage_of, owners, owned, max_items) -> np.ndarray:
+    """Which runs are in more than `max_items` items."""
+    out = np.zeros(len(counts), bool)
+    here = np.flatnonzero(counts)
+    if not len(here):
+        return out
+    many = np.diff(owned)[passage_of[here]]                     # items of the run's passage
+    run = np.repeat(here, many)
+    nth = np.arange(len(run)) - np.repeat(np.cumsum(many) - many, many)
+    item = owners[owned[passage_of[run]] + nth]
+    order = np.lexsort((item, hashes[run]))
+    run, item = run[order], item[order]
+    new_hash = np.append(True, hashes[run][1:] != hashes[run][:-1])
+    new_pair = new_hash | np.append(True, item[1:] != item[:-1])
+    group = np.cumsum(new_hash) - 1
+    out[run] = np.bincount(group, weights=new_pair)[group] > max_items
+    return out
+
+
+def _seeds(words, starts, passage_of, hashes, counts):
+    """(bits, directory, prints, posted, ends, passages, around) of `Index`."""
+    sizes = np.diff(starts)[passage_of]
+    place = np.arange(len(words)) - starts[:-1][passage_of]
+    last = np.arange(len(words)) == starts[1:][passage_of] - 1
+    ends = np.flatnonzero((counts > 0) & ((sizes <= DENSE) | (place % STRIDE == 0) | last))
+    order = ends[np.lexsort((ends, passage_of[ends], hashes[ends]))]
+    # Of a seed that repeats within a passage the first few are enough: "a a a a a ..." would cost its square.
+    same = (hashes[order][1:] == hashes[order][:-1]) & (passage_of[order][1:] == passage_of[order][:-1])
+    begun = np.maximum.accumulate(np.where(np.append(False, same)[:len(order)], 0, np.arange(len(order))))
+    order = order[np.arange(len(order)) - begun < REPEATS]
+    keys, firsts = np.unique(hashes[order], return_index=True)
+    power = max(4, int(np.ceil(np.log2(max(1, len(keys))))))
+    tops = (keys >> np.uint64(64 - power)).astype(np.int64)
+    directory = np.searchsorted(tops, np.arange((1 << power) + 1)).astype(np.uint32)
+    bits = np.zeros(1 << max(6, power - 2), np.uint64)      # 16 to 32 bits a seed
+    masks = np.uint64(1) << (keys & np.uint64(63)) | np.uint64(1) << (keys >> np.uint64(6) & np.uint64(63))
+    np.bitwise_or.at(bits, (keys >> np.uint64(12) & np.uint64(len(bits) - 1)).astype(np.int64), masks)
+    before, after = order - counts[order], order + 1
+    passages = passage_of[order]
+    close = np.append(1 + (words >> 1) % 255, 0).astype(np.uint16)
+    left = np.where(before >= starts[:-1][passages], close[before], 0)
+    right = np.where(after < starts[1:][passages], close[after], 0)
+    return (bits, directory, keys.astype(np.uint32), np.append(firsts, len(order)).astype(np.uint32),
+            order.astype(np.uint32), passages.astype(np.uint32), (left * 256 + right).astype(np.uint16))
+
+
+def as_table(index: Index) -> pa.Table:
+    """The index as a table of INDEX."""
+    rows = [(name, array.dtype.str, np.ascontiguousarray(array).tobytes())
+            for name, array in zip(Index._fields, index, strict=True)]
+    return pa.table(dict(zip(INDEX.names, map(list, zip(*rows, strict=True)), strict=True)), schema=INDEX)
+
+
+def from_table(table: pa.Table) -> Index | None:
+    """The index that `as_table` made, over the table's own memory; None for the empty table."""
+    arrays = {name: np.frombuffer(data.as_buffer(), kind) for name, kind, data in
+              zip(table["name"].to_pylist(), table["kind"].to_pylist(), table["data"], strict=True)}
+    return Index(**arrays) if arrays else None

@@ -1,189 +1,144 @@
-"""Words and their n-grams, hashed in one compiled pass over UTF-8 bytes.
+"""Words, in one compiled pass over UTF-8 bytes, each as a hash of 32 bits.
 
-Words: runs of letters, digits and marks after compatibility folding (NFKC) and lower-casing, without accents (combining
-marks U+0300 to U+036F); every ideograph and kana is a word of its own; apostrophes inside a word vanish (don't = dont);
-everything else only separates. A code point is folded alone: the first letter of its folding stands for it.
+A word is a run of letters, digits and marks (Unicode categories L*, N*, M*). Each code point counts as what it is
+after compatibility folding and case folding (NFKC, casefold, NFD), letters, digits and marks only; not counted, as
+if not there, are accents (combining marks U+0300 to U+036F), the points of Hebrew and Arabic, the tatweel, apostrophes,
+soft hyphens and joiners: "Don’t" is "dont", "ﬁancé" is "fiance". Everything else separates.
+
+In scripts without spaces between words (Han, kana, Bopomofo, Yi, Thai, Lao, Khmer, Myanmar, Tai, Javanese, Balinese)
+each letter is a word of its own and marks do not count; two such letters have the length of one word.
 """
 
 import unicodedata
-from functools import lru_cache
 
 import numba
 import numpy as np
-import pyarrow as pa
+
+SEPARATOR, SKIPPED = 0, 1
+ALONE, EXPANDED = 1 << 30, 1 << 29
+LAST = 0x32400                    # beyond lie no letters
+UNSPACED = ((0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x1950, 0x19DF), (0x1A20, 0x1AAF), (0x1B00, 0x1B7F),
+            (0x2E80, 0x2FDF), (0x3005, 0x3007), (0x3021, 0x3029), (0x3031, 0x303C), (0x3041, 0x3130), (0x31A0, 0x31BF),
+            (0x31F0, 0x31FF), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xA000, 0xA48F), (0xA980, 0xA9FF), (0xAA60, 0xAADF),
+            (0xF900, 0xFAFF), (0xFF66, 0xFF9F), (0x1AFF0, 0x1B16F), (0x20000, 0x323AF))
+_UNCOUNTED = ((0x0300, 0x036F), (0x0591, 0x05C7), (0x0610, 0x061A), (0x0640, 0x0640), (0x064B, 0x065F), (0x0670, 0x0670),
+              (0x06D6, 0x06ED))
+_INSIDE = "'’‘ʼ＇`\u00ad\u200c\u200d\u2060\ufeff"
 
 
-def utf8(texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-    """UTF-8 bytes and the n + 1 offsets of a string array."""
-    texts = texts.fill_null("") if texts.null_count else texts
-    texts = texts.cast(pa.large_string())
-    _, offsets, data = texts.buffers()
-    if not len(texts):
-        return np.zeros(0, np.uint8), np.zeros(1, np.int64)
-    places = np.frombuffer(offsets, np.int64)[texts.offset:texts.offset + len(texts) + 1]
-    return np.frombuffer(data or b"", np.uint8), places
-
-
-SEPARATOR, SKIPPED, ALONE = 0, 1, 1 << 30
-
-
-@lru_cache(maxsize=1)
-def folding() -> np.ndarray:
-    """Code point -> its folded code point, SEPARATOR, or SKIPPED; with the bit ALONE where it is a word of its own.
-
-    Covers the first three planes (all letters in use); what lies above only separates.
-    """
-    table = np.zeros(0x30000, dtype=np.uint32)
-    for point in (*range(0x20000), 0x20000):
+def folding() -> tuple[np.ndarray, np.ndarray]:
+    """(table, expansions): both uint32. table[code point] is SEPARATOR, SKIPPED or its folded code point, with the bit
+    ALONE where that is a word of its own; with the bit EXPANDED it is the place in `expansions` of a count followed by
+    that many folded code points."""
+    unspaced, uncounted = np.zeros(LAST, bool), np.zeros(LAST, bool)
+    for first, last in UNSPACED:
+        unspaced[first:last + 1] = True
+    for first, last in _UNCOUNTED:
+        uncounted[first:last + 1] = True
+    table, expansions = np.zeros(LAST, np.uint32), [0]
+    for point in range(LAST):
+        if 0x3400 <= point < 0x4DC0 or 0x4E00 <= point < 0xA000 or 0x20000 <= point < 0x2F800 or point >= 0x30000:
+            table[point] = point | ALONE
+            continue
         character = chr(point)
-        if 0x300 <= point < 0x370 or character in "'’ʼ\u00ad\u200b\u200c\u200d\ufeff`":
+        category = unicodedata.category(character)
+        if uncounted[point] or character in _INSIDE or (unspaced[point] and category[0] == "M"):
             table[point] = SKIPPED
-            continue
-        folded = unicodedata.normalize("NFKC", character).lower()
-        if not 0xAC00 <= point < 0xD7A4:
-            folded = unicodedata.normalize("NFD", folded)
-        if folded and unicodedata.category(folded[0])[0] in "LNM":
-            alone = 0x2E80 <= point < 0xA000 or 0xF900 <= point < 0xFB00 or point >= 0x1B000
-            table[point] = ord(folded[0]) | (ALONE if alone else 0)
-    table[0x20000:] = np.arange(0x20000, 0x30000) | ALONE
-    return table
+        elif category[0] in "LNM":
+            folded = unicodedata.normalize("NFD", unicodedata.normalize("NFKC", character).casefold())
+            folded = [ord(c) for c in folded if unicodedata.category(c)[0] in "LNM" and ord(c) < LAST
+                      and not uncounted[ord(c)] and not (unspaced[ord(c)] and unicodedata.category(c)[0] == "M")]
+            alone = ALONE if unspaced[point] else 0
+            if len(folded) == 1:
+                table[point] = folded[0] | alone
+            elif folded:
+                table[point] = len(expansions) | EXPANDED | alone
+                expansions += [len(folded), *folded]
+            else:
+                table[point] = SKIPPED
+    return table, np.array(expansions, np.uint32)
 
 
 @numba.njit(cache=True, inline="always")
-def _decode(data, at, end):
-    """(code point, bytes it takes) at `at`; ill-formed bytes count as separators."""
-    byte = data[at]
-    if byte < 0x80:
-        return np.int64(byte), 1
-    if 0xC0 <= byte < 0xE0 and at + 1 < end:
-        return (np.int64(byte) & 31) << 6 | (np.int64(data[at + 1]) & 63), 2
-    if 0xE0 <= byte < 0xF0 and at + 2 < end:
-        return (np.int64(byte) & 15) << 12 | (np.int64(data[at + 1]) & 63) << 6 | (np.int64(data[at + 2]) & 63), 3
-    if byte >= 0xF0 and at + 3 < end:
-        return ((np.int64(byte) & 7) << 18 | (np.int64(data[at + 1]) & 63) << 12 | (np.int64(data[at + 2]) & 63) << 6
-                | (np.int64(data[at + 3]) & 63)), 4
-    return np.int64(0), 1
+def _finished(value, alone):
+    """32 bits of a word's hash; the lowest tells whether it is a letter of a script without spaces."""
+    value = (value ^ (value >> np.uint64(32))) * np.uint64(0x9E3779B97F4A7C15)
+    return np.uint32((value >> np.uint64(32)) & np.uint64(0xFFFFFFFE)) | np.uint32(alone)
 
 
 @numba.njit(cache=True)
-def _next_word(data, at, end, folding):
-    """(hash of the next word, where it ends); the hash is 0 when there is none. FNV-1a over folded code points."""
-    word = np.uint64(0)
-    while at < end:
-        point, size = _decode(data, at, end)
-        folded = folding[point] if point < len(folding) else np.uint32(0)
-        if folded > 1:
-            if folded & np.uint32(ALONE) and word:
-                return word, at
-            if not word:
-                word = np.uint64(0xCBF29CE484222325)
-            word = (word ^ np.uint64(folded)) * np.uint64(0x100000001B3)
-            if folded & np.uint32(ALONE):
-                return word | np.uint64(1), at + size
-        elif folded == 0 and word:
-            return word | np.uint64(1), at + size
-        at += size
-    return (word | np.uint64(1) if word else word), at
+def split_words(data, start, end, table, expansions, words, begins, ends):
+    """The words of data[start:end] (UTF-8; ill-formed bytes separate).
 
-
-@numba.njit(cache=True, inline="always")
-def _mixed(value, length):
-    """SplitMix64's finalizer (https://doi.org/10.1145/2714064.2660195) over an n-gram's polynomial and its length."""
-    value = value ^ (np.uint64(length) * np.uint64(0x9E3779B97F4A7C15))
-    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return value ^ (value >> np.uint64(31))
-
-
-_BASE = np.uint64(0xD6E8FEB86659FD93)
-
-
-@numba.njit(cache=True)
-def count_words(data, offsets, folding):
-    """Words of each text: (n) int64."""
-    counts = np.zeros(len(offsets) - 1, np.int64)
-    for text in range(len(counts)):
-        at, end = offsets[text], offsets[text + 1]
-        while at < end:
-            word, at = _next_word(data, at, end, folding)
-            counts[text] += word != 0
-    return counts
-
-
-@numba.njit(cache=True, inline="always")
-def _hash_last(ring, newest, length):
-    """The hash of the `length` words that end at place `newest` of the ring."""
-    value = np.uint64(0)
-    at = newest - length + 1
-    if at < 0:
-        at += len(ring)
-    for _ in range(length):
-        value = value * _BASE + ring[at]
-        at += 1
-        if at == len(ring):
-            at = 0
-    return _mixed(value, length)
-
-
-@numba.njit(cache=True)
-def text_ngrams(data, offsets, folding, lengths, tail):
-    """All n-grams of `lengths[i]` words of text i (none where 0): hashes, hashes of their last `tail` words, texts."""
-    hashes, tails = [np.uint64(0) for _ in range(0)], [np.uint64(0) for _ in range(0)]
-    texts = [np.int64(0) for _ in range(0)]
-    for text in range(len(lengths)):
-        length = lengths[text]
-        if length == 0:
-            continue
-        ring, newest, words, at, end = np.zeros(length, np.uint64), -1, 0, offsets[text], offsets[text + 1]
-        while at < end:
-            word, at = _next_word(data, at, end, folding)
-            if word == 0:
-                break
-            newest = newest + 1 if newest + 1 < length else 0
-            ring[newest] = word
-            words += 1
-            if words >= length:
-                hashes.append(_hash_last(ring, newest, length))
-                tails.append(_hash_last(ring, newest, tail))
-                texts.append(np.int64(text))
-    return np.array(hashes, dtype=np.uint64), np.array(tails, dtype=np.uint64), np.array(texts, dtype=np.int64)
-
-
-@numba.njit(cache=True)
-def find_ngrams(data, offsets, folding, lengths, known, bits):
-    """(text, place in the sorted hashes `known`) of every known n-gram of the texts, of any of `lengths` words.
-
-    The hash of the last lengths[0] words rolls along; only where `bits` has it are n-grams hashed and looked up.
+    Writes their hashes (uint32), and where they begin and end in data (int64); all need room for (end - start) // 2 + 1.
+    Returns how many there are.
     """
-    texts, places = [np.int64(0) for _ in range(0)], [np.int64(0) for _ in range(0)]
-    if len(known) == 0:
-        return np.array(texts, dtype=np.int64), np.array(places, dtype=np.int64)
-    tail, longest = lengths[0], lengths[-1]
-    mask = np.uint64(len(bits) * 8 - 1)
-    power = np.uint64(1)
-    for _ in range(tail):
-        power *= _BASE
-    ring = np.zeros(longest, np.uint64)
+    count, at = 0, start
+    offset, prime = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)     # FNV-1a over folded code points
+    value, inside, finish = offset, False, start
+    while at < end:
+        byte = np.uint32(data[at])
+        size = 1
+        if byte < 0x80:
+            folded = table[byte]
+        else:
+            point = np.uint32(0)
+            if 0xC0 <= byte < 0xE0 and at + 1 < end:
+                point, size = (byte & 31) << 6 | (np.uint32(data[at + 1]) & 63), 2
+            elif 0xE0 <= byte < 0xF0 and at + 2 < end:
+                point = (byte & 15) << 12 | (np.uint32(data[at + 1]) & 63) << 6 | (np.uint32(data[at + 2]) & 63)
+                size = 3
+            elif byte >= 0xF0 and at + 3 < end:
+                point = ((byte & 7) << 18 | (np.uint32(data[at + 1]) & 63) << 12 | (np.uint32(data[at + 2]) & 63) << 6
+                         | (np.uint32(data[at + 3]) & 63))
+                size = 4
+            folded = table[point] if point < len(table) else np.uint32(0)
+        if folded > 1:
+            alone = folded & np.uint32(1 << 30)
+            if inside and alone:
+                words[count], ends[count] = _finished(value, 0), finish
+                count += 1
+                inside = False
+            if not inside:
+                value, begins[count], inside = offset, at, True
+            letter = folded & np.uint32((1 << 29) - 1)
+            if folded & np.uint32(1 << 29):
+                for k in range(letter + 1, letter + 1 + expansions[letter]):
+                    value = (value ^ np.uint64(expansions[k])) * prime
+            else:
+                value = (value ^ np.uint64(letter)) * prime
+            finish = at + size
+            if alone:
+                words[count], ends[count] = _finished(value, 1), finish
+                count += 1
+                inside = False
+        elif inside and folded == 0:
+            words[count], ends[count] = _finished(value, 0), finish
+            count += 1
+            inside = False
+        at += size
+    if inside:
+        words[count], ends[count] = _finished(value, 0), finish
+        count += 1
+    return count
+
+
+@numba.njit(cache=True)
+def all_words(data, offsets, table, expansions):
+    """The words of n texts: (hashes uint32 one text after another, int64 (n + 1) where each text's begin)."""
+    starts, longest = np.zeros(len(offsets), np.int64), 0
     for text in range(len(offsets) - 1):
-        at, end = offsets[text], offsets[text + 1]
-        newest, oldest, words, value = -1, longest - tail - 1, 0, np.uint64(0)      # of the tail, in the ring
-        ring[:] = 0
-        while at < end:
-            word, at = _next_word(data, at, end, folding)
-            if word == 0:
-                break
-            newest = newest + 1 if newest + 1 < longest else 0
-            oldest = oldest + 1 if oldest + 1 < longest else 0
-            value = value * _BASE + word - ring[oldest] * power
-            ring[newest] = word
-            words += 1
-            slot = _mixed(value, tail) & mask
-            if words >= tail and bits[slot >> np.uint64(3)] >> np.uint8(slot & np.uint64(7)) & 1:
-                for i in range(len(lengths)):
-                    if words >= lengths[i]:
-                        gram = _hash_last(ring, newest, lengths[i])
-                        place = np.searchsorted(known, gram)
-                        if place < len(known) and known[place] == gram:
-                            texts.append(np.int64(text))
-                            places.append(np.int64(place))
-    return np.array(texts, dtype=np.int64), np.array(places, dtype=np.int64)
+        longest = max(longest, offsets[text + 1] - offsets[text])
+    begins, ends = np.empty(longest // 2 + 2, np.int64), np.empty(longest // 2 + 2, np.int64)
+    words = np.empty((offsets[-1] - offsets[0]) // 2 + len(offsets) + 1, np.uint32)
+    for text in range(len(offsets) - 1):
+        at = starts[text]
+        starts[text + 1] = at + split_words(data, offsets[text], offsets[text + 1], table, expansions, words[at:],
+                                            begins, ends)
+    return words[:starts[-1]].copy(), starts
+
+
+def lengths(words: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """The length of each text in half words (int64): 2 a word, 1 a letter of a script without spaces."""
+    total = np.append(0, np.cumsum(2 - (words & 1).astype(np.int64)))
+    return total[starts[1:]] - total[starts[:-1]]
