@@ -6,13 +6,14 @@ settings alone. `SIGNALS` names and defines the columns.
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field
 
-from tasks.annotate.language import Language, identify
-from tasks.annotate.measure import LEXICAL, TEXT, byte_lengths, measure_texts
+from tasks.annotate.language import UNDETERMINED, Language, identify
+from tasks.annotate.lexicon import WordLists
+from tasks.annotate.measure import TEXT, byte_lengths, text_signals
 from tasks.annotate.minhash import PERMUTATIONS
-from tasks.lines import LINES
-from tasks.schema import UUID, all_rows
+from tasks.schema import LINES, UUID, all_rows
 from tasks.spans import applied, matching
 from tasks.stage import Stage
 
@@ -21,13 +22,17 @@ SIGNALS = pa.schema([
     ("row", pa.int32()),                        # index in the documents shard
     ("n_bytes", pa.int32()),                    # of the text in UTF-8
     *TEXT.items(),
-    *LEXICAL.items(),
     ("n_removed_lines", pa.int32()),            # by the stage `lines`; what follows is measured without them
     ("removed_word_fraction", pa.float64()),    # words in those lines / words of the text as it was extracted
     ("language", pa.string()),                  # ISO 639-1 or else 639-3; "und" when there are no words
     ("language_score", pa.float64()),           # the model's probability, 0 to 1
+    ("other_language_fraction", pa.float64()),  # of the passages read, those surely in another language
+    ("second_language", pa.string()),           # the commonest of those
     ("minhash", pa.list_(pa.uint32(), PERMUTATIONS)),   # tasks.annotate.minhash
 ])
+
+_NO_LANGUAGE = {"language": UNDETERMINED, "language_score": 0.0, "other_language_fraction": 0.0,
+                "second_language": pa.scalar(None, pa.string())}
 
 
 class Annotate(BaseModel):
@@ -36,12 +41,19 @@ class Annotate(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     language: Language = Field(default_factory=Language, description="How languages are identified.")
+    stop_words: WordLists | None = Field(None, description="Short lists of stop words instead of the default ones.")
+    bad_words: WordLists | None = Field(None, description="Bad words and phrases; without it n_bad_words is NULL.")
+
+
+def _resources(settings: Annotate) -> list[str]:
+    return [uri for uri in (settings.language.model, settings.stop_words and settings.stop_words.path,
+                            settings.bad_words and settings.bad_words.path) if uri]
 
 
 annotate = Stage("annotate", version=2, settings=Annotate,
                  needs={"documents": ["doc_id", "text"], "lines": LINES.names},
-                 makes=SIGNALS, conserves="documents", libraries=("py3langid", "unicodedata"),
-                 resources=lambda settings: [settings.language.model] if settings.language.model else [])
+                 makes=SIGNALS, conserves="documents", libraries=("py3langid", "unicodedata", "justext"),
+                 resources=_resources)
 
 
 @annotate.shard
@@ -49,19 +61,16 @@ def signals(documents: pa.Table, lines: pa.Table, settings: Annotate) -> pa.Tabl
     """SIGNALS of a shard of documents, row for row, measured without the lines that were cut. A missing text counts as
     an empty one.
 
-    Raises UserError when the language model that the settings name is missing or another than they say.
+    Raises UserError when a file that the settings name (a language model, word lists) is missing or not the one pinned.
     """
     texts = applied(documents["text"], matching(all_rows(documents), lines))
-    measured, signatures = measure_texts(texts)
-    languages, scores = identify(texts, measured[:, list(TEXT).index("n_words")] > 0, settings.language)
+    languages = identify(texts, byte_lengths(texts) > 0, settings.language)
+    measured, signatures = text_signals(texts, languages["language"], settings.stop_words, settings.bad_words)
+    wordless = pc.equal(measured["n_words"], 0)
     columns = {"doc_id": documents["doc_id"], "row": np.arange(len(documents), dtype=np.int32),
-               "n_bytes": byte_lengths(texts).astype(np.int32)}
-    for index, (name, kind) in enumerate(TEXT.items()):
-        if index < measured.shape[1]:
-            columns[name] = measured[:, index].astype(kind.to_pandas_dtype())
+               "n_bytes": byte_lengths(texts).astype(np.int32), **measured}
     cut, words = (lines[name].to_numpy() for name in ("n_cut_words", "n_words"))
     columns |= {"n_removed_lines": lines["n_cut_lines"], "removed_word_fraction": cut / np.maximum(words, 1)}
-    columns |= {name: pa.nulls(len(texts), kind) for name, kind in (TEXT | LEXICAL).items() if name not in columns}
-    columns |= {"language": languages, "language_score": scores,
-                "minhash": pa.FixedSizeListArray.from_arrays(pa.array(signatures.ravel()), PERMUTATIONS)}
+    columns |= {name: pc.if_else(wordless, nothing, languages[name]) for name, nothing in _NO_LANGUAGE.items()}
+    columns["minhash"] = pa.FixedSizeListArray.from_arrays(pa.array(signatures.ravel()), PERMUTATIONS)
     return pa.table(columns, schema=SIGNALS)

@@ -1,16 +1,24 @@
-"""The signals of a text, their definitions and their measuring, for arrays of texts."""
+"""The signals of a text: their definitions, and their measuring for arrays of texts."""
+
+from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
 
+from tasks.annotate.lexicon import lexicon
 from tasks.annotate.minhash import PERMUTATIONS, permutations
-from tasks.annotate.words import code_points, landmarks
+from tasks.annotate.words import capitals, code_points, landmarks, word_hash
+from tasks.spans import utf8
+
+BATCH = 1 << 20              # bytes of text whose hashes stay in the processor's caches from one kernel to the next
+_EMPTY = np.zeros(1, np.uint64)
+_EMPTY.setflags(write=False)
 
 # Sizes count Unicode code points unless they say bytes. A word is what tasks.annotate.words says; a token is a
 # maximal run of anything but white space; a line is what lies between line feeds, trimmed, if anything is left;
 # a paragraph is a run of such lines without a blank one between. A fraction of nothing is 0. Format characters
 # (category Cf) count in n_chars and in a line's length only.
-TEXT = {                    # in the order of tasks.annotate.kernel's columns
+_SCANNED = {                 # in the order of tasks.annotate.scan's columns
     "n_chars": pa.int32(),
     "n_words": pa.int32(),
     "n_lines": pa.int32(),
@@ -20,7 +28,6 @@ TEXT = {                    # in the order of tasks.annotate.kernel's columns
     "mean_word_length": pa.float64(),
     "max_token_length": pa.int32(),
     "mean_words_per_line": pa.float64(),
-    "unique_word_fraction": pa.float64(),       # distinct words / words (RedPajama-V2)
     "hash_word_ratio": pa.float64(),            # `#` / words; may exceed 1
     "ellipsis_word_ratio": pa.float64(),        # … and runs of three or more full stops / words; may exceed 1
     "letter_token_fraction": pa.float64(),      # tokens with at least one letter / tokens
@@ -38,19 +45,6 @@ TEXT = {                    # in the order of tasks.annotate.kernel's columns
                                                 # none above 1,000 characters, no javascript, no policy phrase, a
                                                 # terminal end that is no ellipsis
     "c4_sentences_any_end": pa.int32(),         # the same without the rule on line ends
-    "duplicate_line_fraction": pa.float64(),    # lines equal to an earlier one, but for white space / lines
-    "duplicate_line_char_fraction": pa.float64(),       # their characters / characters of all lines
-    "duplicate_paragraph_fraction": pa.float64(),
-    "duplicate_paragraph_char_fraction": pa.float64(),
-    # Of the n-gram that occurs most often, and at least twice (ties: the longest, then the first): the characters of
-    # the words that its occurrences cover, each word counted once / characters of all words.
-    **{f"top_{n}gram_char_fraction": pa.float64() for n in (2, 3, 4)},
-    # The characters of the words that n-grams which occurred before cover, each word counted once / those of all words.
-    **{f"duplicate_{n}gram_char_fraction": pa.float64() for n in range(5, 11)},
-    # The same with the first occurrence of what is repeated counted too, as RedPajama-V2 and DCLM have it.
-    **{f"repeated_{n}gram_char_fraction": pa.float64() for n in range(5, 11)},
-    "unigram_entropy": pa.float64(),            # of the distribution of words, in nats (RedPajama-V2)
-    "compression_ratio": pa.float64(),          # bytes / bytes of the LZ4 block of tasks.annotate.compression
     "n_pieces": pa.int32(),                     # words, and maximal runs of other characters but white space
     "letter_piece_fraction": pa.float64(),      # words with a letter / pieces (datatrove; RedPajama-V2: 1 - it)
     "all_caps_word_fraction": pa.float64(),     # words with upper-case letters and no other letters / words
@@ -65,36 +59,121 @@ TEXT = {                    # in the order of tasks.annotate.kernel's columns
     "mean_line_uppercase_fraction": pa.float64(),       # mean over lines of upper-case letters / characters
     "mean_line_digit_fraction": pa.float64(),           # mean over lines of digits / characters
 }
+_REPETITION = {              # in the order of tasks.annotate.ngrams' columns
+    "duplicate_line_fraction": pa.float64(),    # lines equal to an earlier one, but for white space / lines
+    "duplicate_line_char_fraction": pa.float64(),       # their characters / characters of all lines
+    "duplicate_paragraph_fraction": pa.float64(),
+    "duplicate_paragraph_char_fraction": pa.float64(),
+    "unique_word_fraction": pa.float64(),       # distinct words / words (RedPajama-V2)
+    "unigram_entropy": pa.float64(),            # of the distribution of words, in nats (RedPajama-V2)
+    # Of the n-gram that occurs most often, and at least twice (ties: the longest, then the first): the characters of
+    # the words that its occurrences cover, each word counted once / characters of all words.
+    **{f"top_{n}gram_char_fraction": pa.float64() for n in (2, 3, 4)},
+    # The characters of the words that n-grams which occurred before cover, each word counted once / those of all words.
+    **{f"duplicate_{n}gram_char_fraction": pa.float64() for n in range(5, 11)},
+    # The same with the first occurrence of what is repeated counted too, as RedPajama-V2 and DCLM have it.
+    **{f"repeated_{n}gram_char_fraction": pa.float64() for n in range(5, 11)},
+}
 # What hangs on the language too: NULL where there is no list for it.
 LEXICAL = {
     "n_language_stop_words": pa.int32(),        # distinct words of the language's short list (FineWeb-2's rule)
     "stop_word_fraction": pa.float64(),         # words of the language's long list / words (RedPajama-V2)
     "n_bad_words": pa.int32(),                  # words and phrases of `annotate.bad_words` (C4, RedPajama-V2)
 }
+TEXT = _SCANNED | _REPETITION | LEXICAL | {
+    "compression_ratio": pa.float64(),          # bytes / bytes of the LZ4 block of tasks.annotate.compression
+}
 
 
-def measure_texts(texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-    """The kernel's signals, float64 of shape (n, signals), and MinHash signatures, uint32 of shape (n, PERMUTATIONS).
+def text_signals(texts: pa.Array, languages: pa.Array, stop_words=None, bad_words=None) -> tuple[dict, np.ndarray]:
+    """The columns of TEXT, and the MinHash signatures, uint32 of shape (n, PERMUTATIONS).
 
-    `texts` is a large_string array without nulls.
+    `texts` is a large_string array without nulls; `languages` its languages' codes; `stop_words` and `bad_words` the
+    settings' WordLists or None. Raises UserError when one of these files is missing or not the one that was pinned.
     """
-    from tasks.annotate import kernel  # numba takes a second to import and load: only where it is used
+    words = lexicon(stop_words, bad_words)
+    codes = languages.to_pylist()
+    numbers = np.array([words.languages.get(code, -1) for code in codes], np.int32)
+    measured, signatures = measure_texts(texts, numbers, words)
+    columns = {name: pa.array(measured[:, i].astype(kind.to_pandas_dtype()))
+               for i, (name, kind) in enumerate(TEXT.items())}
+    for name, known in zip(LEXICAL, (words.stop_words, words.long_lists, words.bad_words), strict=True):
+        unknown = np.array([code not in known for code in codes], bool)
+        columns[name] = pa.array(columns[name].to_numpy(), TEXT[name], mask=unknown)
+    return columns, signatures
 
-    measured = np.zeros((len(texts), kernel.COLUMNS))
+
+def measure_texts(texts: pa.Array, languages: np.ndarray | None = None, words=None) -> tuple[np.ndarray, np.ndarray]:
+    """The kernels' signals, float64 of shape (n, len(TEXT)), and MinHash signatures, uint32 of shape (n, PERMUTATIONS).
+
+    `texts` is a large_string array without nulls, `languages` (int32) the numbers of their languages in the lexicon
+    `words`; without these nothing is looked up.
+    """
+    from tasks.annotate import compression, ngrams, signature  # numba takes a second to load: only where it is used
+
+    data, offsets = utf8(texts)
+    if languages is None or words is None:
+        languages, keys, flags, longest = np.full(len(texts), -1, np.int32), _EMPTY, _EMPTY.view(np.uint8), 1
+    else:
+        keys, flags, longest = words.keys, words.flags, words.longest
+    languages.setflags(write=False)
+    scanned, repeated = len(_SCANNED), len(_REPETITION) + len(LEXICAL)
+    measured = np.zeros((len(texts), len(TEXT)))
     signatures = np.full((len(texts), PERMUTATIONS), np.iinfo(np.uint32).max, dtype=np.uint32)
-    if len(texts):
-        kernel.measure(_bytes(texts), _offsets(texts), code_points(), landmarks(), permutations(), measured, signatures)
+    for first, last in _batches(offsets):
+        found, hashes = _scan(data, offsets[first:last + 1])
+        counted, ratios = np.zeros((last - first, repeated)), np.zeros(last - first)
+        ngrams.repetition(*hashes, languages[first:last], keys, flags, longest, counted)
+        compression.compress(data, offsets[first:last + 1], ratios)
+        signature.sign(hashes[0], hashes[-1], permutations(), signatures[first:last])
+        measured[first:last, :scanned] = found
+        measured[first:last, scanned:scanned + repeated] = counted
+        measured[first:last, -1] = ratios
     return measured, signatures
 
 
-def _offsets(texts: pa.Array) -> np.ndarray:
-    return np.frombuffer(texts.buffers()[1], np.int64, len(texts) + 1, 8 * texts.offset)
+def word_hashes(texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    """The hashes of the words of all texts (uint64), and the n + 1 places (int64) between which each text's lie."""
+    _, (words, *_, ends) = _scan(*utf8(texts))
+    return words[:ends[-1, 0]], ends[:, 0]
 
 
-def _bytes(texts: pa.Array) -> np.ndarray:
-    data = texts.buffers()[2]
-    return np.frombuffer(data if data is not None else b"", np.uint8)
+def _scan(data: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, tuple]:
+    """The signals of _SCANNED, and the hashes: words, their lengths, lines, paragraphs, likewise, and their ends."""
+    from tasks.annotate import scan, segment
+
+    size, n = int(offsets[-1] - offsets[0]), len(offsets) - 1
+    starts = np.empty(size // 3 + 1, np.int64)
+    starts = starts[:segment.word_starts(data, offsets, code_points(), segment.dictionary(), starts)]
+    room = size // 2 + n + 1
+    hashes = (np.empty(room, np.uint64), np.empty(room, np.int32), np.empty(room, np.uint64), np.empty(room, np.int32),
+              np.empty(room, np.uint64), np.empty(room, np.int32), np.zeros((n + 1, 3), np.int64))
+    found = np.zeros((n, len(_SCANNED)))
+    scan.scan(data, offsets, code_points(), capitals(), landmarks(), counters(), starts, *hashes, found)
+    return found, hashes
+
+
+def _batches(offsets: np.ndarray):
+    """First and last + 1 of groups of documents that together have about BATCH bytes, or are a single larger one."""
+    first, n = 0, len(offsets) - 1
+    while first < n:
+        last = int(np.searchsorted(offsets, offsets[first] + BATCH, "right")) - 1
+        last = min(max(last, first + 1), n)
+        yield first, last
+        first = last
+
+
+@lru_cache(maxsize=1)
+def counters() -> np.ndarray:
+    """uint64: the hashes of the words that follow the number in a line that only counts something."""
+    from tasks.lines.rules import PHRASES
+
+    words = [word for group in PHRASES if group.rule == "line_counter" for word in group.phrases.split()]
+    hashes = np.array([word_hash(word) for word in words], np.uint64)
+    hashes.setflags(write=False)
+    return hashes
 
 
 def byte_lengths(texts: pa.Array) -> np.ndarray:
-    return np.diff(_offsets(texts)) if len(texts) else np.empty(0, np.int64)
+    """int64 of shape (n,): the bytes of each text."""
+    return np.diff(utf8(texts)[1])

@@ -168,13 +168,14 @@ def _grown(array, room):
     return larger
 
 
-@njit(types.int64(_frozen(types.uint8), types.int64, types.int64, _frozen(types.int32), _frozen(types.uint64),
+@njit(types.int64(_frozen(types.uint8), _frozen(types.int64), _frozen(types.int32), _frozen(types.uint64),
                   types.int64[::1]), cache=True, nogil=True)
-def word_starts(data, start, end, classes, table, found):
-    """Where words begin inside the runs of data[start:end], but for the beginnings of the runs: bytes, ascending.
+def word_starts(data, offsets, classes, table, found):
+    """Where words begin inside the runs of documents, but for the beginnings of the runs: bytes, ascending.
 
     Args:
-        data: uint8, UTF-8.
+        data: uint8, the texts' UTF-8 bytes.
+        offsets: int64 of shape (n + 1,): document d is data[offsets[d]:offsets[d + 1]].
         classes: of tasks.annotate.words.code_points.
         table: of `dictionary`.
         found: int64, filled; a third of the bytes is room enough.
@@ -184,8 +185,13 @@ def word_starts(data, start, end, classes, table, found):
     n_found, room = 0, 0
     points, places, starts, costs, before = (np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.bool_),
                                              np.empty(0, np.int64), np.empty(0, np.int64))
-    i = start
-    while i < end:
+    i, document, end = offsets[0], 0, offsets[0]
+    while True:
+        while i >= end and document + 1 < len(offsets):     # the next document
+            document += 1
+            i, end = offsets[document - 1], offsets[document]
+        if i >= end:
+            break
         if data[i] < 0xE0:                                  # these scripts begin at U+0E00
             i += 1
             continue

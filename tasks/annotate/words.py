@@ -8,8 +8,9 @@ WB12, https://www.unicode.org/reports/tr29/):
 - a full stop or comma between two digits belongs to the word: "1,000" and "3.14" are one each;
 - format characters (category Cf: soft hyphen, joiners) inside a word are as if not there, except the
   zero-width space, which separates;
-- scripts that put no spaces between words (Han, kana, Bopomofo, Yi, Thai, Lao, Khmer, Myanmar, Tai):
-  each letter with the marks that follow it is a word.
+- scripts that put no spaces between words (Han, kana, Bopomofo, Yi, Thai, Lao, Khmer, Myanmar, Tai; UNSPACED): a run
+  of their letters, with the marks that follow them, is divided by a dictionary as `tasks.annotate.segment` says; what
+  is in no dictionary is a word by letters with their marks, in Thai, Lao, Khmer and Burmese by stretches of them.
 
 Everything else separates, the underscore and the hyphen too. Words are compared by their case-folded form
 (one code point to one code point; U+2019 counts as '), so "The" and "the" are the same word; nothing
@@ -63,6 +64,15 @@ def code_points() -> np.ndarray:
         kind = _character_class(char, category, bool(unspaced[point]))
         if kind:
             table[point] = kind << CLASS_SHIFT | (point if category == "Lo" else ord(fold(char)))
+    table.setflags(write=False)
+    return table
+
+
+@lru_cache(maxsize=1)
+def capitals() -> np.ndarray:
+    """uint8 table of 0x110000 entries: 1 for upper-case letters (category Lu and what else Python calls upper)."""
+    table = np.zeros(0x110000, dtype=np.uint8)
+    table[[point for point in range(LAST_ASSIGNED) if chr(point).isupper()]] = 1
     table.setflags(write=False)
     return table
 
@@ -124,7 +134,17 @@ def landmarks() -> np.ndarray:
 
 def words(text: str) -> list[str]:
     """The folded words of a text, as the kernel sees them; for tests and for looking, a hundred times slower."""
+    from tasks.annotate.segment import dictionary, word_starts
+
     table = code_points()
+    data = text.encode("utf-8", "replace")
+    text = data.decode()
+    begins = np.empty(len(data) // 3 + 1, np.int64)
+    offsets = np.array([0, len(data)])
+    offsets.setflags(write=False)
+    begins = begins[:word_starts(np.frombuffer(data, np.uint8), offsets, table, dictionary(), begins)]
+    places = np.cumsum([0, *(len(char.encode()) for char in text)])
+    begins = set(np.searchsorted(places, begins).tolist())
     packed = table[np.frombuffer(text.encode("utf-32-" + sys.byteorder[0] + "e", "replace"), dtype=np.uint32)]
     kinds = (packed >> CLASS_SHIFT).tolist() + [OTHER]
     forms = [chr(point) for point in (packed & ((1 << CLASS_SHIFT) - 1)).tolist()]
@@ -135,6 +155,7 @@ def words(text: str) -> list[str]:
             if kind == FORMAT:
                 continue
             if (kind == MARK or (kind in (LETTER, DIGIT) and not single)
+                    or (kind == SINGLE and single and i not in begins)
                     or (form == "'" and last == LETTER == following)
                     or (form in ".," and last == DIGIT == following)):
                 word.append(form)

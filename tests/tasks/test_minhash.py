@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 from datasketch import LeanMinHash, MinHash
 
-from tasks.annotate import measure_texts
+from tasks.annotate.measure import measure_texts
 from tasks.annotate.minhash import PERMUTATIONS, SEED, permutations, shingle_hash, shingles
 from tasks.annotate.words import words
 
