@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from tasks.extract.codings import Undecodable, dechunk, decompress
 from tasks.extract.content import clean, main_text, measure
 from tasks.extract.decode import codec, decode_text
-from tasks.extract.rights import rights_signals
 
 WORDS = "Große Mühlen mahlen langsam, œuvre à côté, señor, größer als früher und schöner über Öl"
 RUSSIAN = "Мельница у реки мелет зерно с давних времён, и мельник рассказывает истории вместо работы. " * 3
@@ -186,21 +185,3 @@ def test_a_page_whose_main_text_is_missed_is_taken_whole():
 def test_title_is_one_line():
     page = main_text("<title> A\n  title\t</title><p>x", engine="resiliparse", search=True, comments=False)
     assert page.title == "A title"
-
-
-@pytest.mark.parametrize(("html", "headers", "found"), [
-    (b'<meta name="robots" content="noindex, NoAI">', [], ["noai", "noindex"]),
-    (b"<META CONTENT='noimageai' NAME='Robots'>", [], ["noimageai"]),
-    (b'<meta name="robots" content="index, follow">', [], []),
-    (b'<meta name="description" content="noai robots">', [], []),
-    (b'<meta name="tdm-reservation" content="1">', [], ["tdm-reservation"]),
-    (b'<meta name="tdm-reservation" content="0">', [], []),
-    (b"", [("x-robots-tag", "googlebot: noindex"), ("x-robots-tag", "noai")], ["noai", "noindex"]),
-    (b"", [("tdm-reservation", "1")], ["tdm-reservation"]),
-    (b'<a rel="license" href="https://creativecommons.org/licenses/by-sa/4.0/">', [], ["cc-by-sa-4.0", "license"]),
-    (b'<a rel="nofollow license" href="/terms">', [], ["license"]),
-    (b"https://creativecommons.org/publicdomain/zero/1.0/", [], ["cc0-1.0"]),
-    (b"all about the driving license", [], []),
-])
-def test_rights(html, headers, found):
-    assert rights_signals(html, headers) == found
