@@ -303,6 +303,30 @@ def why(
 
 
 @app.command()
+def whatif(
+    corpus: Corpus = "corpus",
+    rule: Annotated[
+        list[str] | None,
+        typer.Option("--rule", help="RULE.PARAMETER=VALUE, or RULE.enabled=false; may be given again"),
+    ] = None,
+    preset: Annotated[
+        list[str] | None, typer.Option("--preset", help="in place of the corpus's presets; may be given again")
+    ] = None,
+    version: Version = None,
+    samples: Annotated[int, typer.Option("--samples", min=0, help="pages to show of each side")] = 5,
+    as_json: Json = False,
+) -> None:
+    """What a corpus would keep under other rules, from its stored signals, and samples of what changes sides.
+
+    gristmill whatif news --rule gopher_words.min=100 --rule c4_curly_brackets.enabled=false
+    """
+    from flows.present import print_whatif
+    from tasks.whatif import parse_changes, whatif
+
+    print_whatif(whatif(root(), corpus, parse_changes(rule or []), preset or [], version, samples), as_json)
+
+
+@app.command()
 def corpora(as_json: Json = False) -> None:
     """The published corpora and their versions."""
     from flows.present import print_tables

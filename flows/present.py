@@ -170,3 +170,41 @@ def print_build(summary: Mapping[str, Any], as_json: bool) -> None:
             markup=False,
         )
     console.print(f"shards: {summary['folder']}/tokens", highlight=False, markup=False)
+
+
+def print_whatif(answer: Mapping[str, Any], as_json: bool) -> None:
+    """Prints what a corpus would keep under other rules: the sums, by rule, by source and language, and samples."""
+    if as_json:
+        print(json.dumps(answer, ensure_ascii=False))
+        return
+    documents, tokens = answer["filter"], answer["tokens"]
+    console = Console()
+    console.print(
+        f"{answer['corpus']}, version {answer['version']}: the filter would keep {documents['kept_then']:,} documents "
+        f"(now {documents['kept_now']:,}): -{documents['lost']:,} +{documents['gained']:,}; tokens "
+        f"{tokens['published_then']:,} (now {tokens['published_now']:,}): -{tokens['lost']:,} "
+        f"+{tokens['gained']:,} estimated",
+        highlight=False,
+        soft_wrap=True,
+    )
+    if not answer["rules"]:
+        console.print("no rule is changed: name some with --rule RULE.PARAMETER=VALUE or --preset", highlight=False)
+        return
+    for name in ("rules", "by_source_and_language"):
+        _print(list(answer[name][0]) if answer[name] else [], answer[name], name.replace("_", " "))
+    for side in ("lost", "gained"):
+        rows = [
+            {k: row[k] for k in ("url", "source", "language")}
+            | {
+                "rules": ", ".join(
+                    f"{one['rule']} {cell(one['value'])}"
+                    + (f" ({cell(one['threshold'])})" if one["threshold"] is not None else "")
+                    for one in row["failed"]
+                )
+            }
+            for row in answer[side]
+        ]
+        if rows:
+            _print(list(rows[0]), rows, f"{side}, for example")
+    for note in answer["notes"]:
+        console.print(f"note: {note}", highlight=False, soft_wrap=True)
