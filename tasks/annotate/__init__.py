@@ -26,8 +26,10 @@ SIGNALS = pa.schema([
     ("removed_word_fraction", pa.float64()),    # words in those lines / words of the text as it was extracted
     ("language", pa.string()),                  # ISO 639-1 or else 639-3; "und" when there are no words
     ("language_score", pa.float64()),           # the model's probability, 0 to 1
-    ("other_language_fraction", pa.float64()),  # of the passages read, those surely in another language
-    ("second_language", pa.string()),           # the commonest of those
+    # Of the bytes of the passages that the language model reads (tasks.annotate.passages), the share of those that are
+    # in another language than the document, with a probability of at least 0.95; the commonest such language.
+    ("other_language_fraction", pa.float64()),
+    ("second_language", pa.string()),
     ("minhash", pa.list_(pa.uint32(), PERMUTATIONS)),   # tasks.annotate.minhash
 ])
 
@@ -45,14 +47,14 @@ class Annotate(BaseModel):
     bad_words: WordLists | None = Field(None, description="Bad words and phrases; without it n_bad_words is NULL.")
 
 
-def _resources(settings: Annotate) -> list[str]:
-    return [uri for uri in (settings.language.model, settings.stop_words and settings.stop_words.path,
+def _resources(settings: Annotate) -> list[str]:   # language.model is pinned by its sha256, which is a setting
+    return [uri for uri in (settings.stop_words and settings.stop_words.path,
                             settings.bad_words and settings.bad_words.path) if uri]
 
 
 annotate = Stage("annotate", version=2, settings=Annotate,
                  needs={"documents": ["doc_id", "text"], "lines": LINES.names},
-                 makes=SIGNALS, conserves="documents", libraries=("py3langid", "unicodedata", "justext"),
+                 makes=SIGNALS, conserves="documents", libraries=("py3langid", "pycld2", "unicodedata", "justext"),
                  resources=_resources)
 
 

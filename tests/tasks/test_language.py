@@ -1,15 +1,24 @@
-"""Languages by the embedded model, and by a fastText model that settings pin."""
+"""Languages by the models that come with gristmill, and by a fastText model that settings pin."""
 
 import hashlib
+import http.server
+import multiprocessing
+import os
 import random
+import re
+import threading
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from tasks.annotate import Annotate, annotate
-from tasks.annotate.language import Language, code, embedded_classifier, identify, sample
+from tasks.annotate import Annotate, annotate, embedded
+from tasks.annotate.language import CLAIMED, Language, code, identify
+from tasks.annotate.passages import PASSAGES, passages
 from tasks.errors import UserError
 
 SENTENCES = {
@@ -23,40 +32,118 @@ SENTENCES = {
 }
 
 
+def told(texts, settings=None, worth=None) -> pa.Table:
+    texts = pa.array(texts, pa.large_string())
+    return identify(texts, np.ones(len(texts), bool) if worth is None else np.array(worth), settings or Language())
+
+
 def test_the_embedded_model_tells_languages():
-    texts = pa.array(SENTENCES.values(), pa.large_string())
-    codes, scores = identify(texts, np.ones(len(texts), bool), Language())
-    assert codes.to_pylist() == list(SENTENCES)
-    assert (scores > 0.5).all() and (scores <= 1).all()
+    found = told(SENTENCES.values())
+    assert found["language"].to_pylist() == list(SENTENCES)
+    assert all(0.9 < score <= 1 for score in found["language_score"].to_pylist())
+    assert found["other_language_fraction"].to_pylist() == [0.0] * len(SENTENCES)
+    assert found["second_language"].null_count == len(SENTENCES)
+
+
+def test_languages_that_only_the_second_model_knows():
+    found = told(["Palamente ya Aforika Borwa e tlhomilwe ka molao mme e dira melao ya naga yotlhe.",
+                  "I te tau nei ka haere mātou ki te whare pukapuka ki te ako i te reo o ngā tīpuna.",
+                  "Hulumendhe ya Afrika Dzonga yi endla milawu leyintshwa hikwalaho ka vanhu va tiko hinkwavo."])
+    assert found["language"].to_pylist() == ["tn", "mi", "ts"]
 
 
 def test_the_embedded_arithmetic_is_py3langids():
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
-    theirs = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
-    classify = embedded_classifier()
-    texts = [*SENTENCES.values(), "SHOUTING TITLE OF A PAGE", "Cafe\u0301 au lait", "zażółć gęślą",
-             *(" ".join(pair) for pair in zip(SENTENCES.values(), reversed(SENTENCES.values()), strict=True))]
-    for text in texts:
-        shares: dict[str, float] = {}
-        for label, share in theirs.rank(text):
-            shares[code(label)] = shares.get(code(label), 0.0) + share
-        best = max(shares, key=shares.get)
-        assert classify(text) == (best, pytest.approx(shares[best], abs=2e-4)), text
-    assert classify("?") == ("und", 0.0)                    # no feature: theirs falls back to the first label
+    theirs = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=False)
+    models = embedded.model()
+    for text in [*SENTENCES.values(), "SHOUTING TITLE OF A PAGE", "Cafe\u0301 au lait", "zażółć gęślą"]:
+        ours = models.likelihoods([embedded.prepare(text)])[0] + models.prior
+        ranked = theirs.rank(text)
+        order = np.argsort(-ours)[:5]
+        assert [code(label) for label, _ in ranked[:5]] == models.codes[models.language[order]].tolist(), text
+        assert [score for _, score in ranked[:5]] == pytest.approx(ours[order].tolist(), abs=0.05), text
+
+
+def test_a_passage_alone_counts_as_among_others():
+    models = embedded.model()
+    together = models.likelihoods([embedded.prepare(text) for text in [*SENTENCES.values(), "", "x"]])
+    for index, text in enumerate(SENTENCES.values()):
+        assert (models.likelihoods([embedded.prepare(text)])[0] == together[index]).all()
+    assert not together[-2].any()
+
+
+def test_what_neither_model_knows_is_undetermined():
+    found = told(["?", "𒀀𒀁𒀂", "ᚠᛇᚻ᛫ᛒᛦᚦ᛫ᚠᚱᚩᚠᚢᚱ᛫ᚠᛁᚱᚪ᛫ᚷᛖᚻᚹᛦᛚᚳᚢᛗ", "\u2603 1984 \u2603"])
+    assert found["language"].to_pylist()[:3] == ["und"] * 3
+    assert found["language_score"].to_pylist()[:3] == [0.0] * 3 and found["language_score"][3].as_py() < 0.65
+
+
+def test_the_temperature_grows_more_slowly_than_the_text():
+    bytes_ = np.array([50.0, 100.0, 1000.0])
+    grown = embedded.temperature(bytes_)
+    assert (np.diff(grown) > 0).all() and (np.diff(grown / bytes_) < 0).all()
+    assert embedded.temperature(np.zeros(1)) > 0
+
+
+def test_a_short_text_is_less_sure_than_a_long_one():
+    short, long = told(["die", " ".join([SENTENCES["de"]] * 3)])["language_score"].to_pylist()
+    assert short < 0.9 < long
+
+
+def test_a_page_in_two_languages_says_so():
+    english = "\n".join([SENTENCES["en"]] * 6)
+    german = "\n".join([SENTENCES["de"]] * 3)
+    alone, mixed = told([english, f"{english}\n{german}"]).to_pylist()
+    assert alone["other_language_fraction"] == 0 and alone["second_language"] is None
+    assert (mixed["language"], mixed["second_language"]) == ("en", "de")
+    assert mixed["other_language_fraction"] == pytest.approx(len(german.encode()) / len(f"{english}{german}".encode()),
+                                                             abs=0.05)
 
 
 def test_texts_without_words_are_undetermined():
-    codes, scores = identify(pa.array(["...", "word"], pa.large_string()), np.array([False, True]), Language())
-    assert codes[0].as_py() == "und" and scores[0] == 0
+    found = told(["...", "word"], worth=[False, True]).to_pylist()
+    assert found[0] == {"language": "und", "language_score": 0.0, "other_language_fraction": 0.0,
+                        "second_language": None}
+    assert found[1]["language"] != "und"
 
 
-def test_sample_takes_the_beginning_and_the_middle():
-    text = "a" * 1000 + "b" * 1000 + "c" * 1000
-    taken = sample(text, 200)
-    assert len(taken) == 201 and taken.startswith("a" * 100) and set(taken[101:]) == {"b"}
-    assert sample("short\n text", 200) == "short text"
-    assert len(sample("x" * 201, 200)) <= 201
+def test_what_a_text_gets_does_not_depend_on_its_neighbours():
+    texts = [*SENTENCES.values(), "\n".join(SENTENCES.values()), "x", "Mixed: " + SENTENCES["fr"]] * 150
+    assert len(texts) > 1000
+    together = told(texts).to_pylist()
+    assert [told([text]).to_pylist()[0] for text in texts[:10]] == together[:10] == together[10:20]
+
+
+@given(st.text(max_size=3000), st.integers(50, 1000))
+def test_passages_are_short_lines_of_the_text(text, limit):
+    found = passages(text, limit)
+    assert sum(map(len, found)) <= limit + PASSAGES
+    assert all(passage and passage == " ".join(passage.split()) for passage in found)
+    assert bool(found) == bool(text[:limit].split()) or len(text) > limit
+    if len(text) <= limit:
+        assert "".join("".join(found).split()) == "".join(text.split())
+
+
+def test_passages_are_spread_over_a_long_text_and_begin_with_a_line():
+    text = "\n".join(f"{number:04d} " + "word " * 8 for number in range(500))
+    found = passages(text, 800)
+    assert len(found) == PASSAGES and all(len(passage) <= 100 and passage[:4].isdigit() for passage in found)
+    numbers = [int(passage[:4]) for passage in found]
+    assert numbers == sorted(numbers) and numbers[0] == 0 and numbers[-1] > 400
+
+
+@given(st.text(max_size=300))
+def test_any_text_has_a_language_and_a_probability(text):
+    row = told([text]).to_pylist()[0]
+    assert row["language"] and 0 <= row["language_score"] <= 1 and 0 <= row["other_language_fraction"] <= 1
+    assert (row["second_language"] is None) == (row["other_language_fraction"] == 0)
+
+
+def test_what_is_claimed_is_known():
+    models = embedded.model()
+    assert len(CLAIMED) == 75 and models.known | models.cld2_known >= CLAIMED
+    assert set(embedded.ALONE) <= models.known
 
 
 @pytest.mark.parametrize(("label", "expected"), [
@@ -85,45 +172,117 @@ def model(tmp_path_factory):
     return path, hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def pinned(model, uri=None) -> Language:
+    path, digest = model
+    return Language(model=str(uri or path), model_sha256=digest)
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    from tasks.annotate import fasttext_model
+
+    fasttext_model.load.cache_clear()
+    return tmp_path / "cache" / "gristmill" / "models"
+
+
 @pytest.mark.parametrize("prefix", ["", "file://"])
 def test_a_pinned_fasttext_model_is_used(model, prefix):
     path, digest = model
-    settings = Language(model=f"{prefix}{path}", model_sha256=digest.upper())
-    texts = pa.array([SENTENCES["en"], SENTENCES["de"] + "\n" + SENTENCES["de"]], pa.large_string())
-    codes, scores = identify(texts, np.ones(2, bool), settings)
-    assert codes.to_pylist() == ["en", "de"] and (scores > 0.5).all() and (scores <= 1).all()
+    found = told([SENTENCES["en"], SENTENCES["de"] + "\n" + SENTENCES["de"],
+                  "\n".join([SENTENCES["en"]] * 4 + [SENTENCES["de"]] * 2)],
+                 Language(model=f"{prefix}{path}", model_sha256=digest.upper()))
+    assert found["language"].to_pylist() == ["en", "de", "en"]
+    assert all(0.5 < score <= 1 for score in found["language_score"].to_pylist()[:2])
+    assert found["second_language"].to_pylist() == [None, None, "de"]
+    assert 0.2 < found["other_language_fraction"][2].as_py() < 0.5
 
 
-def test_a_remote_model_is_checked_and_used(model):
+def test_a_remote_model_is_checked_and_kept(model, cache):
     import fsspec
 
     path, digest = model
     with fsspec.open("memory://models/lid.bin", "wb") as file:
         file.write(path.read_bytes())
-    settings = Language(model="memory://models/lid.bin", model_sha256=digest)
-    codes, _ = identify(pa.array([SENTENCES["de"]], pa.large_string()), np.ones(1, bool), settings)
-    assert codes.to_pylist() == ["de"]
+    assert told([SENTENCES["de"]], pinned(model, "memory://models/lid.bin"))["language"].to_pylist() == ["de"]
+    assert (cache / f"{digest}.bin").read_bytes() == path.read_bytes()
     with pytest.raises(UserError, match="model_sha256"):
-        identify(pa.array(["x"]), np.ones(1, bool), Language(model="memory://models/lid.bin", model_sha256="1" * 64))
+        told(["x"], Language(model="memory://models/lid.bin", model_sha256="1" * 64))
+    assert not (cache / f"{'1' * 64}.bin").exists()
+
+
+class Cut(http.server.BaseHTTPRequestHandler):
+    """A server that knows ranges and hangs up in the middle of the first answer."""
+
+    def do_GET(self):
+        self.server.asked.append(self.headers.get("Range"))
+        data = self.server.data
+        if data is None:
+            self.send_error(404)
+            return
+        begin = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range") or "bytes=0-")
+        start = int(begin[1])
+        self.send_response(206 if start else 200)
+        self.send_header("ETag", '"one"')
+        self.send_header("Content-Length", str(len(data) - start))
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+        self.end_headers()
+        self.wfile.write(data[start:start + len(data) // 2] if len(self.server.asked) == 1 else data[start:])
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def server():
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Cut) as running:
+        running.asked, running.data = [], None
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield running
+        running.shutdown()
+
+
+def _copy(uri, sha256):
+    from tasks.annotate.fasttext_model import local_copy
+
+    return local_copy(uri, sha256)
+
+
+def test_a_model_is_fetched_once_by_many_processes_and_goes_on_where_it_was_cut(model, cache, server):
+    path, digest = model
+    server.data = path.read_bytes()
+    uri = f"http://127.0.0.1:{server.server_port}/lid.bin"
+    with multiprocessing.get_context("spawn").Pool(3) as pool:
+        places = pool.map(partial(_copy, sha256=digest), [uri] * 3, chunksize=1)
+    assert set(places) == {str(cache / f"{digest}.bin")}
+    assert server.asked == [None, f"bytes={len(server.data) // 2}-"]
+    assert sorted(os.listdir(cache)) == [f"{digest}.bin", f"{digest}.lock"] or "cache" in os.listdir(cache)
+    assert told([SENTENCES["de"]], pinned(model, uri))["language"].to_pylist() == ["de"]
+    assert len(server.asked) == 2
+
+
+def test_a_model_that_is_not_on_the_server_is_the_users_error(model, cache, server):
+    with pytest.raises(UserError, match=r"cannot read language.model http://.*http_404.*fetch the file yourself"):
+        told(["x"], pinned(model, f"http://127.0.0.1:{server.server_port}/lid.bin"))
 
 
 def test_another_file_than_the_pinned_one_is_refused(model):
     path, digest = model
     with pytest.raises(UserError) as refused:
-        identify(pa.array(["x"]), np.ones(1, bool), Language(model=str(path), model_sha256="0" * 64))
+        told(["x"], Language(model=str(path), model_sha256="0" * 64))
     assert digest in str(refused.value) and "0" * 64 in str(refused.value)
 
 
-def test_missing_and_wrong_files_are_the_users_errors(tmp_path):
+def test_missing_and_wrong_files_are_the_users_errors(tmp_path, cache):
     with pytest.raises(UserError, match="cannot read language.model .*absent.bin"):
-        identify(pa.array(["x"]), np.ones(1, bool), Language(model=str(tmp_path / "absent.bin"), model_sha256="0" * 64))
+        told(["x"], Language(model=str(tmp_path / "absent.bin"), model_sha256="0" * 64))
     bogus = tmp_path / "bogus.bin"
     bogus.write_bytes(b"not a model")
-    pinned = Language(model=str(bogus), model_sha256=hashlib.sha256(b"not a model").hexdigest())
     with pytest.raises(UserError, match="no fastText model"):
-        identify(pa.array(["x"]), np.ones(1, bool), pinned)
+        told(["x"], Language(model=str(bogus), model_sha256=hashlib.sha256(b"not a model").hexdigest()))
     with pytest.raises(UserError, match="cannot read"):
-        identify(pa.array(["x"]), np.ones(1, bool), Language(model="nosuch://x/y.bin", model_sha256="0" * 64))
+        told(["x"], Language(model="nosuch://x/y.bin", model_sha256="0" * 64))
 
 
 def test_model_and_sum_go_together():
@@ -132,6 +291,6 @@ def test_model_and_sum_go_together():
             Language(**half)
 
 
-def test_the_model_is_a_resource_of_the_stage():
+def test_a_pinned_model_is_no_resource_since_its_sum_is_a_setting():
     assert annotate.resources(Annotate()) == []
-    assert annotate.resources(Annotate(language=Language(model="m.bin", model_sha256="0" * 64))) == ["m.bin"]
+    assert annotate.resources(Annotate(language=Language(model="http://x/m.bin", model_sha256="0" * 64))) == []
