@@ -6,13 +6,15 @@ A change of rules touches two kinds of documents only, and everything else stays
     gained   dropped by the filter now, where every rule that it is recorded to fail is a changed one, and kept by all
              of these as they would be
 
-so only the columns that the changed rules read are evaluated, by the same SQL as in the filter stage. Deduplication
-comes before the filter and is not touched. What is behind it is not asked: benchmark passages, sampling and mixing may
-take some of what comes back, and change what a source's share is. A dropped document has no token count: its tokens are
-estimated from its bytes by the tokens a byte of its language in this corpus (of all languages, where it has none).
+so only the columns that the changed rules read are evaluated, by the same SQL as in the filter stage, and fates are
+looked up only where the changed rules decide otherwise than they did. Deduplication comes before the filter and is not
+touched. What is behind it is not asked: benchmark passages, sampling and mixing may take some of what comes back, and
+change what a source's share is. A dropped document has no token count: its tokens are estimated from its bytes by the
+tokens a byte of its language in this corpus (of all languages, where it has none).
 """
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -116,8 +118,7 @@ def whatif(root: Root, corpus: str, changes: Mapping[str, Mapping[str, Any]], pr
         if root.local is None:
             con.register_filesystem(root.fs)
         try:
-            _check_columns(con, after, on, files)
-            _find_moved(con, after, was_on, on, _stages_before(manifest), files)
+            _find_moved(con, (before, after), (was_on, on), _stages_before(manifest), files)
             rows, by_rule = _strata(con, files["tokens"]), _by_rule(con)
             shown = {side: _samples(con, side, samples) for side in ("lost", "gained")}
         except (duckdb.IOException, OSError) as error:
@@ -159,90 +160,104 @@ def _said(settings: Filter, name: str, on: Sequence[str]) -> str:
                      for key, value in said.items()) or "on"
 
 
-def _check_columns(con: duckdb.DuckDBPyConnection, after: Filter, on: Sequence[str],
-                   files: Mapping[str, list[str]]) -> None:
-    """Raises UserError when a changed rule reads a signal that the corpus was built without."""
-    described = con.execute("DESCRIBE SELECT * FROM read_parquet($file)", {"file": files["signals"][0]}).fetchall()
-    there = {name for name, *_ in described} | {"rights"}
-    read = columns_read(after)
-    for name in on:
-        if missing := sorted(read[name] - there):
-            raise UserError(f"the rule {name} reads {missing[0]}, which this version was built without; build it "
-                            f"again, then ask")
-
-
-def _find_moved(con: duckdb.DuckDBPyConnection, after: Filter, was_on: Sequence[str], on: Sequence[str],
+def _find_moved(con: duckdb.DuckDBPyConnection, settings: tuple[Filter, Filter], on: tuple[list[str], list[str]],
                 earlier: Sequence[str], files: Mapping[str, list[str]]) -> None:
     """Makes the table `moved`: a row for each document lost or gained, with the rules that it breaks as they would be
-    (lost) or broke as they are (gained), as in fates."""
+    (lost) or broke as they are (gained), as in fates. `settings` and the changed rules `on` are those before and after.
+
+    Raises UserError when a changed rule reads a signal that the version was built without.
+    """
+    con.execute("CREATE TEMP TABLE moved (side VARCHAR, doc_id UUID, source VARCHAR, filename VARCHAR, "
+                "language VARCHAR, n_bytes INTEGER, failed STRUCT(rule VARCHAR, value DOUBLE, threshold DOUBLE)[])")
     parameters: dict[str, Any] = {"signals": files["signals"]}
-    by_language = any(isinstance(value, (str, dict)) for name in on
-                      for value in getattr(after, name).model_dump(exclude={"enabled"}).values())
-    languages = con.execute("SELECT DISTINCT language FROM read_parquet(?) WHERE language IS NOT NULL",
-                            [files["signals"]]).fetchall() if by_language else []
-    rules = {name: rule_sql(RULE_TABLE[name], after, parameters, [code for code, in languages]) for name in on}
-    passes = " AND ".join(sql.keep for sql in rules.values()) or "TRUE"
-    read = set().union(*(columns for name, columns in columns_read(after).items() if name in on))
-    columns = ", ".join(f'"{name}"' for name in sorted({"language", "n_bytes"} | read))
+    read = _columns(con, settings, on, files["signals"][0])
     pages = "read_parquet($signals)"
     if "rights" in read:
         pages += " JOIN (SELECT doc_id, rights FROM read_parquet($documents)) USING (doc_id)"
         parameters["documents"] = files["documents"]
-    kind = "STRUCT(rule VARCHAR, value DOUBLE, threshold DOUBLE)[]"
-    sides = [f"SELECT NULL::UUID AS doc_id, '' AS side, '' AS source, '' AS filename, '' AS language, "
-             f"0 AS n_bytes, NULL::{kind} AS failed WHERE FALSE"]
-    if on:
-        broken = ", ".join(f"{{'rule': '{name}', 'value': {sql.value}, 'threshold': {sql.threshold}, "
-                           f"'keep': {sql.keep}}}" for name, sql in rules.items())
-        parameters |= {"fates": files["fates"], "earlier": [*earlier, "filter"]}
-        sides.append(f"""SELECT doc_id, 'lost', source, filename, language, n_bytes,
-                   list_transform(list_filter([{broken}], lambda one: NOT one.keep), lambda one:
-                                  {{'rule': one.rule, 'value': one.value, 'threshold': one.threshold}})
+    languages = _languages(con, settings, on, files["signals"])
+    bounds: tuple[dict, dict] = ({}, {})
+    rules = [{name: rule_sql(RULE_TABLE[name], chosen, bound, languages) for name in names}
+             for chosen, names, bound in zip(settings, on, bounds, strict=True)]
+    passes = [" AND ".join(sql.keep for sql in one.values()) or "TRUE" for one in rules]
+    # Both settings name their parameters alike.
+    passes[0] = re.sub(r"\$(\w+)", r"$\1__before", passes[0])
+    parameters |= bounds[1] | {f"{name}__before": value for name, value in bounds[0].items()}
+    broken = ", ".join(f"{{'rule': '{name}', 'value': {sql.value}, 'threshold': {sql.threshold}, 'keep': {sql.keep}}}"
+                       for name, sql in rules[1].items()) or "NULL"
+    columns = ", ".join(f'"{name}"' for name in sorted({"doc_id", "language", "n_bytes"} | read))
+    con.execute(f"""CREATE TEMP TABLE turned AS
+        SELECT doc_id, language, n_bytes, CASE WHEN passes THEN [] ELSE [{broken}] END AS rules, passes
+        FROM (SELECT {columns}, {passes[0]} AS passed, {passes[1]} AS passes FROM {pages})
+        WHERE passed <> passes""", parameters)
+    lost, gained = con.execute("SELECT count(*) FILTER (NOT passes), count(*) FILTER (passes) FROM turned").fetchone()
+    if lost:
+        con.execute("""INSERT INTO moved BY NAME
+            SELECT 'lost' AS side, doc_id, source, filename, language, n_bytes,
+                   list_transform(list_filter(rules, lambda one: NOT one.keep), lambda one:
+                                  {'rule': one.rule, 'value': one.value, 'threshold': one.threshold}) AS failed
             FROM (SELECT doc_id, source, filename FROM read_parquet($fates, filename = true)
-                  WHERE outcome = 'kept' OR NOT list_contains($earlier::VARCHAR[], stage))
-            JOIN (SELECT doc_id, {columns} FROM {pages} WHERE NOT ({passes})) USING (doc_id)""")
-    if was_on:
+                  WHERE outcome = 'kept' OR NOT list_contains($dropped::VARCHAR[], stage))
+            JOIN (FROM turned WHERE NOT passes) USING (doc_id)""",
+                    {"fates": files["fates"], "dropped": [*earlier, "filter"]})
+    if gained:
         # The rule that names a fate is the first that failed: where it is not a changed one, `failed` is not read.
-        names = ", ".join(f"'{name}'" for name in was_on)
-        parameters["fates"] = files["fates"]
-        sides.append(f"""SELECT doc_id, 'gained', source, filename, language, n_bytes, failed
+        names = ", ".join(f"'{name}'" for name in on[0])
+        con.execute(f"""INSERT INTO moved BY NAME
+            SELECT 'gained' AS side, doc_id, source, filename, language, n_bytes, failed
             FROM (SELECT doc_id, source, filename, failed FROM read_parquet($fates, filename = true)
                   WHERE stage = 'filter' AND rule IN ({names})
                     AND list_has_all([{names}], list_transform(failed, lambda one: one.rule)))
-            JOIN (SELECT doc_id, {columns} FROM {pages} WHERE {passes}) USING (doc_id)""")
-    if len(sides) == 1:
-        parameters = {}
-    con.execute("CREATE TEMP TABLE moved AS " + " UNION ALL ".join(sides), parameters)
+            JOIN (FROM turned WHERE passes) USING (doc_id)""", {"fates": files["fates"]})
+
+
+def _columns(con: duckdb.DuckDBPyConnection, settings: tuple[Filter, Filter], on: tuple[list[str], list[str]],
+             file: str) -> set[str]:
+    there = {name for name, *_ in con.execute("DESCRIBE SELECT * FROM read_parquet(?)", [file]).fetchall()} | {"rights"}
+    wanted = set()
+    for chosen, names in zip(settings, on, strict=True):
+        read = columns_read(chosen) if names else {}
+        for name in names:
+            if missing := sorted(read[name] - there):
+                raise UserError(f"the rule {name} reads {missing[0]}, which this version was built without; build it "
+                                f"again, then ask")
+            wanted |= read[name]
+    return wanted
+
+
+def _languages(con: duckdb.DuckDBPyConnection, settings: tuple[Filter, Filter], on: tuple[list[str], list[str]],
+               files: list[str]) -> list[str]:
+    """The languages of the corpus, where a changed rule has numbers by language."""
+    if not any(isinstance(value, (str, dict)) for chosen, names in zip(settings, on, strict=True) for name in names
+               for value in getattr(chosen, name).model_dump(exclude={"enabled"}).values()):
+        return []
+    return [code for code, in con.execute("SELECT DISTINCT language FROM read_parquet(?) WHERE language IS NOT NULL",
+                                          [files]).fetchall()]
 
 
 def _strata(con: duckdb.DuckDBPyConnection, tokens: list[str]) -> list[dict[str, Any]]:
     """The rows by source and language."""
-    con.execute("CREATE TEMP TABLE published AS SELECT doc_id, source, language, repeat, n_tokens, n_bytes "
-                "FROM read_parquet($tokens)", {"tokens": tokens})
-    found = con.execute("""
-        WITH rate AS (SELECT language, sum(n_tokens) / sum(n_bytes) AS tokens_a_byte FROM published GROUP BY language),
-        overall AS (SELECT coalesce(sum(n_tokens) / sum(n_bytes), 0) AS tokens_a_byte FROM published),
-        now AS (SELECT source, language, count(*) FILTER (repeat = 0) AS documents, sum(n_tokens) AS tokens
-                FROM published GROUP BY ALL),
-        gone AS (SELECT m.source, m.language, count(DISTINCT m.doc_id) AS documents, sum(p.n_tokens) AS tokens
-                 FROM moved AS m LEFT JOIN (SELECT doc_id, n_tokens FROM published) AS p USING (doc_id)
-                 WHERE side = 'lost' GROUP BY ALL),
-        back AS (SELECT m.source, m.language, count(*) AS documents,
-                        sum(m.n_bytes * coalesce(r.tokens_a_byte, o.tokens_a_byte)) AS tokens
-                 FROM moved AS m CROSS JOIN overall AS o LEFT JOIN rate AS r ON r.language = m.language
-                 WHERE side = 'gained' GROUP BY ALL),
-        strata AS (SELECT source, language FROM now UNION SELECT source, language FROM gone
-                   UNION SELECT source, language FROM back)
-        SELECT s.source, s.language, coalesce(now.documents, 0) AS published,
-               coalesce(now.tokens, 0)::BIGINT AS published_tokens, coalesce(gone.documents, 0) AS lost,
-               coalesce(gone.tokens, 0)::BIGINT AS lost_tokens, coalesce(back.documents, 0) AS gained,
-               coalesce(round(back.tokens), 0)::BIGINT AS gained_tokens
-        FROM strata AS s LEFT JOIN now ON now.source IS NOT DISTINCT FROM s.source
-                                       AND now.language IS NOT DISTINCT FROM s.language
-        LEFT JOIN gone ON gone.source IS NOT DISTINCT FROM s.source AND gone.language IS NOT DISTINCT FROM s.language
-        LEFT JOIN back ON back.source IS NOT DISTINCT FROM s.source AND back.language IS NOT DISTINCT FROM s.language
-        ORDER BY published_tokens DESC, s.source, s.language""")
-    return _rows(found)
+    return _rows(con.execute("""
+        WITH published AS (SELECT source, language, count(*) FILTER (repeat = 0) AS documents, sum(n_tokens) AS tokens,
+                                  sum(n_bytes) AS bytes FROM read_parquet($tokens) GROUP BY ALL),
+        rates AS (SELECT language, sum(tokens) / sum(bytes) AS rate FROM published GROUP BY language),
+        overall AS (SELECT sum(tokens) / sum(bytes) AS rate FROM published),
+        counted AS (
+            SELECT source, language, documents, tokens, 0 AS lost, 0 AS lost_tokens, 0 AS gained, 0.0 AS gained_tokens
+            FROM published
+            UNION ALL BY NAME SELECT source, language, count(*) AS lost FROM moved WHERE side = 'lost' GROUP BY ALL
+            UNION ALL BY NAME
+            SELECT m.source, m.language, sum(p.n_tokens) AS lost_tokens
+            FROM (FROM moved WHERE side = 'lost') AS m JOIN read_parquet($tokens) AS p USING (doc_id) GROUP BY ALL
+            UNION ALL BY NAME
+            SELECT m.source, m.language, count(*) AS gained, sum(m.n_bytes * coalesce(r.rate, o.rate)) AS gained_tokens
+            FROM moved AS m CROSS JOIN overall AS o LEFT JOIN rates AS r ON r.language = m.language
+            WHERE side = 'gained' GROUP BY ALL)
+        SELECT source, language, coalesce(sum(documents), 0)::BIGINT AS published,
+               coalesce(sum(tokens), 0)::BIGINT AS published_tokens, coalesce(sum(lost), 0)::BIGINT AS lost,
+               coalesce(sum(lost_tokens), 0)::BIGINT AS lost_tokens, coalesce(sum(gained), 0)::BIGINT AS gained,
+               coalesce(round(sum(gained_tokens)), 0)::BIGINT AS gained_tokens
+        FROM counted GROUP BY source, language ORDER BY published_tokens DESC, source, language""", {"tokens": tokens}))
 
 
 def _by_rule(con: duckdb.DuckDBPyConnection) -> dict[str, dict[str, int]]:

@@ -207,7 +207,6 @@ def test_what_is_not_there_is_said(home, tmp_path):
     root.write_table("work/signals/0.parquet", make_part(0)[1].drop_columns(["n_curly_brackets"]))
     with pytest.raises(UserError, match="c4_curly_brackets reads n_curly_brackets, which this version was"):
         whatif(root, "made", {"c4_curly_brackets": {"max": 1}})
-    whatif(root, "made", {"c4_curly_brackets": {"enabled": False}})               # for this it need not be read
     root.remove("work/signals/1.parquet")
     with pytest.raises(UserError, match="cannot be read"):
         whatif(root, "made", {"gopher_words": {"min": 60}})
