@@ -1,8 +1,8 @@
 """Reading WARC and ARC files so that damage costs what is damaged and nothing else.
 
 FastWARC ends or raises at the first damaged member, knows no ARC, and cannot start in the middle of a
-file, so every gzip member is inflated here (by ISA-L, which is no slower than FastWARC), and FastWARC only
-opens .zst and .lz4.
+file, so every member (of gzip; a frame of zstd or lz4) is decompressed here: gzip by ISA-L, no slower than
+FastWARC.
 
 A file may be read in byte ranges: a range owns the members (or, in plain files, the records) whose
 first byte lies in it. To find the first one without an index, reading starts `LOOKBACK` bytes early
@@ -16,16 +16,14 @@ Formats: WARC 1.0 and 1.1 (https://iipc.github.io/warc-specifications/), ARC 1 a
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
-from isal import isal_zlib
-
-from tasks.extract.window import CHUNK, Damaged, Member, Stream, Window
+from tasks.extract.window import CHUNK, Coding, Damaged, Member, Stream, Window, beginning, coding, skippable
 from tasks.ingest import compression
 
 LOOKBACK = 4 << 20           # bytes; few records of a crawl take more (Common Crawl cuts bodies at 1 to 5 MiB)
 MAX_HEAD = 1 << 20           # bytes of WARC header; real ones stay below 4 KB
 
-_GZIP = b"\x1f\x8b\x08"
 _BLANK_LINE = re.compile(rb"\r?\n\r?\n")
 _LENGTH = re.compile(r"[0-9]{1,18}")   # what no file system holds is no length, and Python refuses to read 4,300 digits
 # URL (which may hold spaces), address, date, media type, in version 2 more, length.
@@ -40,8 +38,8 @@ _NEXT_ARC = re.compile(rb"\n(?=" + _ARC_HEAD + rb")")
 class Record:
     """A record. `block` is empty when it is larger than the limit; `size` says how large it is.
 
-    `offset` is where its gzip member (in a plain file: the record) begins in the file; in .zst and .lz4 files
-    where it begins in the decompressed stream. `inner` is its place in a member that holds several, else 0.
+    `offset` is where its member (in a plain file: the record) begins in the file. `inner` is its place in a member
+    that holds several, else 0.
     `length` is the bytes it takes in the file, None when it shares a member.
     """
 
@@ -68,19 +66,18 @@ class Unreadable:
 def read_records(path: str, start: int, end: int, max_bytes: int) -> Iterator[Record | Unreadable]:
     """The records and unreadable spans of the file at `path` (local or any fsspec URI) that begin in [start, end).
 
-    Blocks larger than `max_bytes` are passed over, not held. Files compressed with zstd or lz4 cannot be entered
-    in the middle: the range that begins at 0 has all their records. Raises OSError when the file cannot be read.
+    Blocks larger than `max_bytes` are passed over, not held. Raises OSError when the file cannot be read.
     """
     with Window(path) as window:
         kind = compression(window.at(0, 4))
-        if kind == "none" and not _starts_record(window.at(0, 8192)) and _next_member(window, 0) < window.size:
-            kind = "gzip"  # its beginning is damaged
-        if kind == "gzip":
-            yield from _read_gzip(window, start, end, max_bytes)
-        elif kind == "none":
+        if kind == "none" and not _starts_record(window.at(0, 8192)):
+            gzip = coding(window, "gzip")
+            if _next_member(window, 0, gzip) < window.size:
+                kind = "gzip"  # its beginning is damaged
+        if kind == "none":
             yield from _read_plain(window, start, end, max_bytes)
-        elif start == 0:
-            yield from _read_stream(window, kind, max_bytes)
+        else:
+            yield from _read_members(window, start, end, max_bytes, coding(window, kind))
 
 
 def _starts_record(data: bytes) -> bool:
@@ -88,36 +85,36 @@ def _starts_record(data: bytes) -> bool:
     return data.startswith(b"WARC/") or _ARC.match(data) is not None
 
 
-def _next_member(window: Window, position: int) -> int:
-    """Where the next gzip member that begins like a record lies, at or after `position`; else the file's size."""
-    while (position := window.find(_GZIP, position)) < window.size:
-        try:
-            if _starts_record(isal_zlib.decompressobj(31).decompress(window.at(position, 8192), 4096)):
-                return position
-        except isal_zlib.error:
-            pass
+def _next_member(window: Window, position: int, packed: Coding) -> int:
+    """Where the next member that begins like a record lies, at or after `position`; else the file's size."""
+    while (position := window.find(packed.magic, position)) < window.size:
+        if _starts_record(beginning(window, position, packed)):
+            return position
         position += 1
     return window.size
 
 
-def _read_gzip(window: Window, start: int, end: int, max_bytes: int) -> Iterator[Record | Unreadable]:
-    position = 0 if start <= LOOKBACK else _next_member(window, start - LOOKBACK)
+def _read_members(window: Window, start: int, end: int, max_bytes: int,
+                  packed: Coding) -> Iterator[Record | Unreadable]:
+    position = 0 if start <= LOOKBACK else _next_member(window, start - LOOKBACK, packed)
     end = min(end, window.size)
     while position < end:
-        member, stream, owned = Member(window, position), None, position >= start
+        if skip := skippable(window, position):
+            position += skip
+            continue
+        member, owned = Member(window, position, packed), position >= start
+        stream = Stream(member.read, more=partial(member.extend, _starts_record))
         try:
-            if window.at(position, 3) != _GZIP:
-                raise Damaged("not_gzip")
-            if owned:
-                stream = Stream(member.read)
-                yield from _member_records(member, stream, max_bytes)
-            else:
-                member.skip()
+            if window.at(position, len(packed.magic)) != packed.magic:
+                raise Damaged("not_a_member")
+            for record in _member_records(member, stream, max_bytes):
+                if owned:
+                    yield record
             position = member.end
         except Damaged as damage:
-            resume = _next_member(window, position + 1)
+            resume = _next_member(window, position + 1, packed)
             if owned and not _is_padding(window, position, resume):
-                yield Unreadable(position, stream.position if stream else 0, resume - position, str(damage))
+                yield Unreadable(position, stream.position, resume - position, str(damage))
             position = resume
 
 
@@ -140,6 +137,8 @@ def _member_records(member: Member, stream: Stream, max_bytes: int) -> Iterator[
     if head is not None:
         kind, headers, length, size = head
         wanted = max_bytes + 1 if length is None or length > max_bytes else length
+        if length is not None:
+            stream.require(size + wanted)
         with stream.peek(size + wanted + 4096) as view:
             rest, there = bytes(view[size + wanted:]), len(view) - size
         alone = length is None or not _starts_record(rest)
@@ -179,26 +178,6 @@ def _read_plain(window: Window, start: int, end: int, max_bytes: int) -> Iterato
             yield record
 
 
-def _read_stream(window: Window, kind: str, max_bytes: int) -> Iterator[Record | Unreadable]:
-    from fastwarc.stream_io import Lz4Reader, ZstdReader
-
-    source = window._file
-    source.seek(0)
-    reader = (ZstdReader if kind == "zstd" else Lz4Reader)(source)
-
-    def read(n: int) -> bytes:
-        try:
-            return reader.read(n)
-        except OSError:
-            raise Damaged("corrupt") from None
-
-    stream = Stream(read)
-    try:
-        yield from _stream_records(stream, max_bytes)
-    except Damaged as damage:
-        yield Unreadable(stream.position, 0, window.size, str(damage))
-
-
 def _stream_records(stream: Stream, max_bytes: int, member: Member | None = None,
                     window: Window | None = None) -> Iterator[Record | Unreadable]:
     """Records one after the other. One whose length is wrong is lost, and reading goes on at the next header."""
@@ -229,6 +208,7 @@ def _stream_records(stream: Stream, max_bytes: int, member: Member | None = None
         if window is not None:
             follows, there = window.at(at + whole, 64), window.size - at
         elif length <= max_bytes:
+            stream.require(whole)
             with stream.peek(whole + 64) as view:
                 follows, there = bytes(view[whole:]), len(view)
         else:
@@ -254,6 +234,7 @@ def _head(stream: Stream) -> tuple[str, dict[str, str], int | None, int] | None:
     if data.startswith(b"WARC/"):
         match = _BLANK_LINE.search(data)
         if match is None:
+            stream.require(4096)
             data = stream.look(MAX_HEAD)
             match = _BLANK_LINE.search(data)
         return None if match is None else _warc_head(data[:match.end()])

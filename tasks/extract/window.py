@@ -1,11 +1,16 @@
-"""Bytes of a file that may be damaged: at random, of one gzip member, and forwards with sight of what comes next."""
+"""Bytes of a file that may be damaged: at random, of one compressed member, and forwards with sight of what comes."""
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import fsspec
+from backports import zstd
 from isal import isal_zlib
+from lz4.frame import LZ4FrameDecompressor
 
+MAX_DICTIONARY = 16 << 20    # bytes of a zstd dictionary; real ones have some 100 KB
 BOMB_BYTES = 1 << 30         # a member that inflates to more than this ...
 BOMB_RATIO = 200             # ... and this many times its size is given up
 CHUNK = 1 << 20              # bytes read from the file at a time
@@ -54,50 +59,123 @@ class Window:
         return self.size
 
 
-class Member:
-    """The inflated bytes of the gzip member at `start`, its checksum verified at the end."""
+class _Gzip:
+    """isal's inflater with the interface of the other decompressors."""
 
-    def __init__(self, window: Window, start: int):
-        self._window, self._inflater = window, isal_zlib.decompressobj(31)
+    def __init__(self):
+        self._inflater = isal_zlib.decompressobj(31)
+
+    def decompress(self, data: bytes, max_length: int) -> bytes:
+        return self._inflater.decompress(self._inflater.unconsumed_tail or data, max_length)
+
+    eof = property(lambda self: self._inflater.eof)
+    unused_data = property(lambda self: self._inflater.unused_data)
+    needs_input = property(lambda self: not self._inflater.unconsumed_tail)
+
+
+@dataclass(frozen=True)
+class Coding:
+    """A compression that cuts a file into members (zstd and lz4 call them frames): how each begins and is opened."""
+
+    magic: bytes
+    open: Callable[[], Any]
+
+
+_OPEN = {"gzip": (b"\x1f\x8b\x08", _Gzip), "zstd": (b"\x28\xb5\x2f\xfd", zstd.ZstdDecompressor),
+         "lz4": (b"\x04\x22\x4d\x18", LZ4FrameDecompressor)}
+_ERRORS = (isal_zlib.error, zstd.ZstdError, RuntimeError)  # the last is lz4's
+
+
+def coding(window: Window, name: str) -> Coding:
+    """gzip, zstd or lz4. A zstd file may begin with the dictionary of all its frames, in a skippable frame
+    (https://iipc.github.io/warc-specifications/specifications/warc-zstd/)."""
+    magic, opener = _OPEN[name]
+    head = window.at(0, 8)
+    if name == "zstd" and head.startswith(b"\x5d\x2a\x4d\x18"):
+        content = window.at(8, min(int.from_bytes(head[4:], "little"), MAX_DICTIONARY))
+        try:
+            if content.startswith(magic):
+                content = zstd.ZstdDecompressor().decompress(content, MAX_DICTIONARY)
+            dictionary = zstd.ZstdDict(content)
+        except (zstd.ZstdError, ValueError):
+            return Coding(magic, opener)  # without it the frames are damaged, and each is told
+        return Coding(magic, lambda: zstd.ZstdDecompressor(dictionary))
+    return Coding(magic, opener)
+
+
+def skippable(window: Window, position: int) -> int:
+    """The bytes of the skippable frame (zstd, lz4) at `position`, 0 when there is none that leads to another frame."""
+    head = window.at(position, 8)
+    if not (len(head) == 8 and head[1:4] == b"\x2a\x4d\x18" and head[0] & 0xf0 == 0x50):
+        return 0
+    size = 8 + int.from_bytes(head[4:], "little")
+    frame = window.at(position + size, 4).endswith((b"\x2a\x4d\x18", b"\xb5\x2f\xfd", b"\x22\x4d\x18"))
+    return size if frame or position + size == window.size else 0
+
+
+class Member:
+    """The decompressed bytes of the member at `start`, its checksum verified at the end."""
+
+    def __init__(self, window: Window, start: int, coding: Coding):
+        self._window, self._coding, self._frame = window, coding, coding.open()
         self.start, self.fed, self.inflated = start, start, 0
 
     @property
     def end(self) -> int:
-        """Where the next byte to inflate lies; once the member is read, where the next member begins."""
-        return self.fed - len(self._inflater.unused_data or self._inflater.unconsumed_tail)
+        """Where the next byte to decompress lies; once the member is read, where the next member begins."""
+        return self.fed - len(self._frame.unused_data or b"")
 
     def read(self, n: int) -> bytes:
         """The next bytes, at most `n`; none at the end of the member. Raises Damaged."""
-        inflater = self._inflater
-        while not inflater.eof:
-            piece = inflater.unconsumed_tail
-            if not piece:
+        frame = self._frame
+        while not frame.eof:
+            hungry, piece = frame.needs_input, b""
+            if hungry:
                 piece = self._window.at(self.fed, _PIECE)
                 self.fed += len(piece)
             try:
-                data = inflater.decompress(piece, n)
-            except isal_zlib.error:
+                data = frame.decompress(piece, n)
+            except _ERRORS:
                 raise Damaged("corrupt") from None
             if data:
                 self.inflated += len(data)
-                if self.inflated > max(BOMB_BYTES, BOMB_RATIO * (self.end - self.start)):
+                if self.inflated > max(BOMB_BYTES, BOMB_RATIO * (self.fed - self.start)):
                     raise Damaged("expansion")
                 return data
-            if not piece and not inflater.eof:
+            if hungry and not piece and not frame.eof:
                 raise Damaged("truncated")
         return b""
 
     def skip(self) -> None:
-        """Inflates the rest: only its end tells whether it was whole. Raises Damaged."""
+        """Decompresses the rest: only its end tells whether it was whole. Raises Damaged."""
         while self.read(CHUNK):
             pass
+
+    def extend(self, starts_record: Callable[[bytes], bool]) -> bool:
+        """Goes on with the next member if there is one that does not begin like a record, as in a file whose members
+        were cut without regard to records (bgzip)."""
+        window, position = self._window, self.end
+        if not self._frame.eof or window.at(position, len(self._coding.magic)) != self._coding.magic:
+            return False
+        if starts_record(beginning(window, position, self._coding)):
+            return False
+        self._frame, self.fed = self._coding.open(), position
+        return True
+
+
+def beginning(window: Window, position: int, coding: Coding) -> bytes:
+    """The first bytes of the member at `position`, at most 4 KiB; none when it is no member."""
+    try:
+        return coding.open().decompress(window.at(position, 8192), 4096)
+    except _ERRORS:
+        return b""
 
 
 class Stream:
     """Bytes read forwards, with sight of what comes next."""
 
-    def __init__(self, read: Callable[[int], bytes], position: int = 0):
-        self._read, self._data, self.position = read, bytearray(), position
+    def __init__(self, read: Callable[[int], bytes], position: int = 0, more: Callable[[], bool] = lambda: False):
+        self._read, self._more, self._data, self.position = read, more, bytearray(), position
         self.damage: Damaged | None = None
 
     def peek(self, n: int) -> memoryview:
@@ -111,6 +189,14 @@ class Stream:
         except Damaged as damage:
             self.damage = damage
         return memoryview(self._data)[:n]
+
+    def require(self, n: int) -> None:
+        """Brings the next `n` bytes into sight, from the members that follow too when they are needed for it."""
+        with self.peek(n) as view:
+            there = len(view)
+        while there < n and self.damage is None and self._more():
+            with self.peek(n) as view:
+                there = len(view)
 
     def check(self) -> None:
         """Raises the damage that ended the stream, if any did."""
@@ -128,8 +214,10 @@ class Stream:
             piece = min(n - dropped, len(self._data))
             del self._data[:piece]
             dropped += piece
-            if dropped < n and not self.look(1):
-                break
+            if dropped < n:
+                self.require(1)
+                if not self.look(1):
+                    break
         self.position += dropped
         return dropped
 

@@ -111,7 +111,7 @@ def test_an_unreadable_span(tmp_path):
     result = documents(write(tmp_path, members(response(0)) + b"garbage" + members(response(1))), Extract())
     assert len(result.table) == 2 and result.rows_in == 3
     fate = result.fates.to_pylist()[0]
-    assert (fate["rule"], fate["value"], fate["detail"]) == ("unreadable", 7, "not_gzip")
+    assert (fate["rule"], fate["value"], fate["detail"]) == ("unreadable", 7, "not_a_member")
     assert fate["warc_offset"] == len(members(response(0)))
 
 

@@ -4,8 +4,10 @@ import dataclasses
 import gzip
 import zlib
 
+import lz4.frame
 import pytest
 from archives import http, members, page, response, warc_record, write
+from backports import zstd
 from fastwarc.stream_io import Lz4Writer, ZstdWriter
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -146,15 +148,84 @@ def test_a_bomb_is_given_up(tmp_path, monkeypatch):
     assert len(urls(found)) == 2 and [s[2] for s in spans(found)] == ["expansion"]
 
 
-@pytest.mark.parametrize("writer", [ZstdWriter, Lz4Writer])
-def test_other_compressions(tmp_path, writer):
-    path = tmp_path / "packed"
-    with open(path, "wb") as file:
-        with writer(file) as out:
-            out.write(INFO + response(0) + response(1))
-    split = write(tmp_path, path.read_bytes(), "x.warc.zst")
-    assert len(urls(read(split))) == 2
+PACKS = {
+    "gz": lambda data: gzip.compress(data, mtime=0),
+    "lz4": lambda data: lz4.frame.compress(data, content_checksum=True),
+    "zst": lambda data: zstd.compress(data, options={zstd.CompressionParameter.checksum_flag: 1}),
+}
+
+
+@pytest.mark.parametrize("pack", PACKS)
+def test_other_compressions_whole(tmp_path, pack):
+    split = write(tmp_path, PACKS[pack](INFO + response(0) + response(1)), f"x.warc.{pack}")
+    found = read(split)
+    assert len(urls(found)) == 2 and not spans(found) and len({(r.offset, r.inner) for r in found}) == 3
     assert urls(read(split, 10)) == []
+
+
+@pytest.mark.parametrize("writer", [ZstdWriter, Lz4Writer])
+def test_what_fastwarc_writes(tmp_path, writer):
+    with open(tmp_path / "packed", "wb") as file, writer(file) as out:
+        out.write(INFO + response(0) + response(1))
+    found = read(write(tmp_path, (tmp_path / "packed").read_bytes(), "x.warc.any"))
+    assert len(urls(found)) == 2 and not spans(found)
+
+
+@pytest.mark.parametrize("pack", PACKS)
+@pytest.mark.parametrize("damage", ["flip", "cut", "garbage", "magic"])
+def test_a_corrupt_frame_costs_that_frame(tmp_path, pack, damage):
+    parts = [PACKS[pack](response(n)) for n in range(5)]
+    hurt = parts[2]
+    parts[2] = {"flip": hurt[:60] + bytes([hurt[60] ^ 0xFF]) + hurt[61:], "cut": hurt[:-30],
+                "garbage": hurt[:50] + b"garbage" + hurt[50:], "magic": b"abcd" + hurt[4:]}[damage]
+    split = write(tmp_path, b"".join(parts), f"x.warc.{pack}")
+    found = read(split)
+    assert urls(found) == [f"https://mill{n}.example.org/page" for n in (0, 1, 3, 4)]
+    assert [s[:2] for s in spans(found)] == [(len(parts[0] + parts[1]), len(parts[2]))]
+    pieces = [r for start in range(0, split.end, 97) for r in read(split, start, start + 97)]
+    assert [dataclasses.astuple(r) for r in pieces] == [dataclasses.astuple(r) for r in found]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_zstd_file_with_its_dictionary(tmp_path, packed):
+    dictionary = zstd.train_dict([response(n) for n in range(300)], 4000)
+    content = zstd.compress(dictionary.dict_content) if packed else dictionary.dict_content
+    data = b"\x5d\x2a\x4d\x18" + len(content).to_bytes(4, "little") + content
+    data += b"".join(zstd.compress(response(n), zstd_dict=dictionary) for n in range(3))
+    split = write(tmp_path, data, "x.warc.zst")
+    found = read(split)
+    assert len(urls(found)) == 3 and not spans(found)
+    assert [len(read(split, at, at + 500)) for at in range(0, len(data), 500)].count(0) < len(data) / 500
+    hurt = write(tmp_path, data[:8] + b"\xff" * 8 + data[16:], "y.warc.zst")  # every frame is told, none invented
+    assert not urls(read(hurt)) or packed is False
+
+
+@pytest.mark.parametrize("pack", PACKS)
+@pytest.mark.parametrize("size", [50, 333, 5000])
+def test_members_cut_without_regard_to_records(tmp_path, pack, size):
+    """As bgzip and block-wise compressors cut them."""
+    data = INFO + b"".join(response(n) for n in range(9))
+    split = write(tmp_path, b"".join(PACKS[pack](data[i:i + size]) for i in range(0, len(data), size)), f"x.{pack}")
+    found = read(split)
+    assert urls(found) == [f"https://mill{n}.example.org/page" for n in range(9)] and not spans(found)
+    assert [r.block for r in found[1:]] == [http(page(n)) for n in range(9)]
+    pieces = [r for start in range(0, split.end, 501) for r in read(split, start, start + 501)]
+    assert [dataclasses.astuple(r) for r in pieces] == [dataclasses.astuple(r) for r in found]
+
+
+def test_a_header_in_a_member_of_its_own(tmp_path):
+    record = response(1)
+    at = record.index(b"<html>")
+    found = read(write(tmp_path, members(response(0), record[:at], record[at:], response(2))))
+    assert len(urls(found)) == 3 and not spans(found) and found[1].block == http(page(1))
+
+
+def test_a_skippable_frame_that_leads_nowhere_hides_nothing(tmp_path):
+    frame = b"\x50\x2a\x4d\x18\xff\xff\xff\x00"
+    first, second, third = (PACKS["zst"](response(n)) for n in range(3))
+    data = first + frame + second + b"\x51\x2a\x4d\x18\x03\0\0\0abc" + third
+    found = read(write(tmp_path, data, "x.zst"))
+    assert len(urls(found)) == 3 and [s[1] for s in spans(found)] == [8]
 
 
 def test_arc(tmp_path):
