@@ -13,6 +13,7 @@ from tasks.annotate.language import UNDETERMINED, Language, identify
 from tasks.annotate.lexicon import WordLists
 from tasks.annotate.measure import TEXT, byte_lengths, text_signals
 from tasks.annotate.minhash import PERMUTATIONS
+from tasks.annotate.quality import Quality, quality_scores
 from tasks.schema import LINES, UUID, all_rows
 from tasks.spans import applied, matching
 from tasks.stage import Stage
@@ -30,6 +31,7 @@ SIGNALS = pa.schema([
     # in another language than the document, with a probability of at least 0.95; the commonest such language.
     ("other_language_fraction", pa.float64()),
     ("second_language", pa.string()),
+    ("quality_score", pa.float64()),            # tasks.annotate.quality; NULL without a classifier
     ("minhash", pa.list_(pa.uint32(), PERMUTATIONS)),   # tasks.annotate.minhash
 ])
 
@@ -45,9 +47,10 @@ class Annotate(BaseModel):
     language: Language = Field(default_factory=Language, description="How languages are identified.")
     stop_words: WordLists | None = Field(None, description="Short lists of stop words instead of the default ones.")
     bad_words: WordLists | None = Field(None, description="Bad words and phrases; without it n_bad_words is NULL.")
+    quality: Quality = Field(default_factory=Quality, description="The classifier of quality, if any.")
 
 
-def _resources(settings: Annotate) -> list[str]:   # language.model is pinned by its sha256, which is a setting
+def _resources(settings: Annotate) -> list[str]:   # models are pinned by their sha256, which is a setting
     return [uri for uri in (settings.stop_words and settings.stop_words.path,
                             settings.bad_words and settings.bad_words.path) if uri]
 
@@ -63,7 +66,7 @@ def signals(documents: pa.Table, lines: pa.Table, settings: Annotate) -> pa.Tabl
     """SIGNALS of a shard of documents, row for row, measured without the lines that were cut. A missing text counts as
     an empty one.
 
-    Raises UserError when a file that the settings name (a language model, word lists) is missing or not the one pinned.
+    Raises UserError when a file that the settings name (a model, word lists) is missing or not the one pinned.
     """
     texts = applied(documents["text"], matching(all_rows(documents), lines))
     languages = identify(texts, byte_lengths(texts) > 0, settings.language)
@@ -74,5 +77,6 @@ def signals(documents: pa.Table, lines: pa.Table, settings: Annotate) -> pa.Tabl
     cut, words = (lines[name].to_numpy() for name in ("n_cut_words", "n_words"))
     columns |= {"n_removed_lines": lines["n_cut_lines"], "removed_word_fraction": cut / np.maximum(words, 1)}
     columns |= {name: pc.if_else(wordless, nothing, languages[name]) for name, nothing in _NO_LANGUAGE.items()}
+    columns["quality_score"] = quality_scores(texts, settings.quality)
     columns["minhash"] = pa.FixedSizeListArray.from_arrays(pa.array(signatures.ravel()), PERMUTATIONS)
     return pa.table(columns, schema=SIGNALS)

@@ -10,13 +10,17 @@ hold: no match begins in the last 12 bytes or covers any of the last 5. Nothing 
 import numpy as np
 from numba import njit, types
 
-HASH_BITS = 13               # 64 KB of places, which fit the processor's near caches
+HASH_BITS = 13               # tables that fit the processor's near caches
 WINDOW, LEAST_MATCH, LAST_LITERALS, NO_MATCH = 65535, 4, 5, 12
 
 
 @njit
-def _size(data, start, end, places):
-    """The bytes of the LZ4 block of data[start:end]; `places` is room, int64, and holds nothing from `start` on."""
+def _size(data, start, end, places, fours):
+    """The bytes of the LZ4 block of data[start:end].
+
+    `places` (int64) and `fours` (uint32) are room: where four bytes with each hash began last, and these; they hold
+    nothing from `start` on.
+    """
     size, anchor, i = 0, start, start
     limit, last = end - NO_MATCH, end - LAST_LITERALS
     if i < limit:
@@ -28,9 +32,9 @@ def _size(data, start, end, places):
         four = four >> np.uint32(8) | np.uint32(data[i + 3]) << np.uint32(24)
         slot = np.uint32(four * np.uint32(2654435761)) >> np.uint32(32 - HASH_BITS)
         found = places[slot]
-        places[slot] = i
-        if (found < start or i - found > WINDOW or data[found] != data[i] or data[found + 1] != data[i + 1]
-                or data[found + 2] != data[i + 2] or data[found + 3] != data[i + 3]):
+        same = fours[slot] == four
+        places[slot], fours[slot] = i, four
+        if not same or found < start or i - found > WINDOW:
             i += 1
             continue
         n = LEAST_MATCH
@@ -60,8 +64,8 @@ def compress(data, offsets, ratios):
         data: uint8, the texts' UTF-8 bytes.
         offsets: int64 of shape (n + 1,): document d is data[offsets[d]:offsets[d + 1]].
     """
-    places = np.full(1 << HASH_BITS, -1, np.int64)
+    places, fours = np.full(1 << HASH_BITS, -1, np.int64), np.zeros(1 << HASH_BITS, np.uint32)
     for d in range(len(offsets) - 1):
         start, end = offsets[d], offsets[d + 1]
         if end > start:
-            ratios[d] = (end - start) / _size(data, start, end, places)
+            ratios[d] = (end - start) / _size(data, start, end, places, fours)

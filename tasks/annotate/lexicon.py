@@ -69,7 +69,8 @@ class Lexicon(NamedTuple):
     stop_words: frozenset[str]      # the codes that have a short list, a long list, a list of bad words
     long_lists: frozenset[str]
     bad_words: frozenset[str]
-    keys: np.ndarray                # uint64 of shape (slots,), 0 where empty
+    bounds: np.ndarray              # int64 of shape (languages + 1,): language k has the slots bounds[k]:bounds[k + 1]
+    keys: np.ndarray                # uint64 of shape (slots,): hashes of words and phrases, 0 where empty
     flags: np.ndarray               # uint8 of shape (slots,)
     longest: int                    # words of the longest phrase
 
@@ -85,30 +86,39 @@ def lexicon(stop_words: WordLists | None = None, bad_words: WordLists | None = N
     if stop_words:
         short = read(stop_words, "annotate.stop_words")
     bad = read(bad_words, "annotate.bad_words") if bad_words else {}
-    codes = sorted({*common, *short, *bad})
-    languages = {code: number for number, code in enumerate(codes)}
-    found: dict[int, int] = {}
-    longest = 1
-    for lists, flag in ((short, SHORT_LIST), (common, LONG_LIST), (bad, BAD)):
-        for code in sorted(lists):
-            salt = (languages[code] + 1) * GRAM_BASE
-            for grams in hashes(lists[code]):
-                if len(grams) > 1 and flag != BAD:
-                    continue
-                gram = 0
-                for word in grams:
-                    gram = (gram * GRAM_BASE + word) & MASK
-                key = (gram + salt) & MASK
-                found[key] = found.get(key, 0) | flag
-                if len(grams) > 1:
-                    key = (grams[0] + salt) & MASK
-                    found[key] = found.get(key, 0) | BEGINS_BAD
-                    longest = max(longest, len(grams))
-    return Lexicon(languages, frozenset(short), frozenset(common), frozenset(bad), *_table(found), longest)
+    return table(short, common, bad)
+
+
+def table(short: dict[str, list[str]], common: dict[str, list[str]], bad: dict[str, list[str]]) -> Lexicon:
+    """The Lexicon of short and long lists of stop words and of lists of bad words, each by language code."""
+    codes, longest = sorted({*short, *common, *bad}), 1
+    bounds, keys, flags = [0], [np.zeros(0, np.uint64)], [np.zeros(0, np.uint8)]
+    for code in codes:
+        found: dict[int, int] = {}
+        for lists, flag in ((short, SHORT_LIST), (common, LONG_LIST), (bad, BAD)):
+            for words in hashes(lists.get(code, [])):
+                if len(words) == 1 or flag == BAD:
+                    gram = 0
+                    for word in words:
+                        gram = (gram * GRAM_BASE + word) & MASK
+                    found[gram] = found.get(gram, 0) | flag
+                if len(words) > 1 and flag == BAD:
+                    found[words[0]] = found.get(words[0], 0) | BEGINS_BAD
+                    longest = max(longest, len(words))
+        for columns, column in zip((keys, flags), _slots(found), strict=True):
+            columns.append(column)
+        bounds.append(bounds[-1] + len(keys[-1]))
+    arrays = np.array(bounds), np.concatenate(keys), np.concatenate(flags)
+    for array in arrays:
+        array.setflags(write=False)
+    return Lexicon({code: number for number, code in enumerate(codes)}, frozenset(short), frozenset(common),
+                   frozenset(bad), *arrays, longest)
 
 
 def hashes(entries: list[str]) -> list[list[int]]:
     """The hashes of the words of each entry that has any."""
+    if not entries:
+        return []
     from tasks.annotate.measure import word_hashes
 
     words, ends = word_hashes(pa.array(entries, pa.large_string()))
@@ -159,14 +169,16 @@ def _merged(lists: list[list[str]]) -> list[str]:
     return list(dict.fromkeys(words[i] for i in range(longest) for words in lists if i < len(words)))
 
 
-def _table(found: dict[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    size = 1 << (2 * len(found) + 1).bit_length()
+def _slots(found: dict[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """An open-addressing table of 64-bit keys and their flags, at most half full."""
+    size = 1 << (2 * len(found)).bit_length()
     keys, flags = np.zeros(size, np.uint64), np.zeros(size, np.uint8)
     for key in sorted(found):
         slot = key & size - 1
         while keys[slot]:
             slot = slot + 1 & size - 1
         keys[slot], flags[slot] = key, found[key]
-    for array in (keys, flags):
-        array.setflags(write=False)
     return keys, flags
+
+
+NO_WORDS = table({}, {}, {})

@@ -5,14 +5,12 @@ from functools import lru_cache
 import numpy as np
 import pyarrow as pa
 
-from tasks.annotate.lexicon import lexicon
+from tasks.annotate.lexicon import NO_WORDS, lexicon
 from tasks.annotate.minhash import PERMUTATIONS, permutations
-from tasks.annotate.words import capitals, code_points, landmarks, word_hash
+from tasks.annotate.words import capitals, code_points, enders, landmarks, word_hash
 from tasks.spans import utf8
 
 BATCH = 1 << 20              # bytes of text whose hashes stay in the processor's caches from one kernel to the next
-_EMPTY = np.zeros(1, np.uint64)
-_EMPTY.setflags(write=False)
 
 # Sizes count Unicode code points unless they say bytes. A word is what tasks.annotate.words says; a token is a
 # maximal run of anything but white space; a line is what lies between line feeds, trimmed, if anything is left;
@@ -113,9 +111,7 @@ def measure_texts(texts: pa.Array, languages: np.ndarray | None = None, words=No
 
     data, offsets = utf8(texts)
     if languages is None or words is None:
-        languages, keys, flags, longest = np.full(len(texts), -1, np.int32), _EMPTY, _EMPTY.view(np.uint8), 1
-    else:
-        keys, flags, longest = words.keys, words.flags, words.longest
+        languages, words = np.full(len(texts), -1, np.int32), NO_WORDS
     languages.setflags(write=False)
     scanned, repeated = len(_SCANNED), len(_REPETITION) + len(LEXICAL)
     measured = np.zeros((len(texts), len(TEXT)))
@@ -123,7 +119,8 @@ def measure_texts(texts: pa.Array, languages: np.ndarray | None = None, words=No
     for first, last in _batches(offsets):
         found, hashes = _scan(data, offsets[first:last + 1])
         counted, ratios = np.zeros((last - first, repeated)), np.zeros(last - first)
-        ngrams.repetition(*hashes, languages[first:last], keys, flags, longest, counted)
+        ngrams.repetition(*hashes, languages[first:last], words.bounds, words.keys, words.flags,
+                          words.longest, counted)
         compression.compress(data, offsets[first:last + 1], ratios)
         signature.sign(hashes[0], hashes[-1], permutations(), signatures[first:last])
         measured[first:last, :scanned] = found
@@ -149,7 +146,7 @@ def _scan(data: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, tuple]:
     hashes = (np.empty(room, np.uint64), np.empty(room, np.int32), np.empty(room, np.uint64), np.empty(room, np.int32),
               np.empty(room, np.uint64), np.empty(room, np.int32), np.zeros((n + 1, 3), np.int64))
     found = np.zeros((n, len(_SCANNED)))
-    scan.scan(data, offsets, code_points(), capitals(), landmarks(), counters(), starts, *hashes, found)
+    scan.scan(data, offsets, code_points(), capitals(), landmarks(), enders(), counters(), starts, *hashes, found)
     return found, hashes
 
 

@@ -21,6 +21,7 @@ LANGUAGE_STOP_WORDS, STOP_WORD_FRACTION, BAD_WORDS = range(REPEATED + 6, REPEATE
 COLUMNS = REPEATED + 9
 
 GRAM_BASE = np.uint64(0x9E3779B97F4A7C15)                  # tasks.annotate.words' (a test compares)
+C_LOG_C = np.arange(256) * np.log(np.maximum(np.arange(256), 1))
 SHORT_LIST, LONG_LIST, BAD, BEGINS_BAD = 1, 2, 4, 8         # tasks.annotate.lexicon's flags
 
 
@@ -65,20 +66,19 @@ def duplicates(keys, chars, n, slots):
 
 
 @njit
-def flags_of(gram, language, lexicon, flags):
+def flags_of(gram, keys, flags):
     """The flags of a word or phrase in a language's lists; 0 when it is in none."""
-    key = gram + np.uint64(language + 1) * GRAM_BASE
-    mask = len(lexicon) - 1
-    slot = np.int64(key & np.uint64(mask))
-    while lexicon[slot] != 0:
-        if lexicon[slot] == key:
+    mask = len(keys) - 1
+    slot = np.int64(gram & np.uint64(mask))
+    while keys[slot] != 0:
+        if keys[slot] == gram:
             return flags[slot]
         slot = (slot + 1) & mask
     return np.uint8(0)
 
 
 @njit
-def vocabulary(words, n_words, active, repeats, counts, language, lexicon, flags, longest, out):
+def vocabulary(words, n_words, repeats, counts, known, flags, longest, out):
     """Unique words, entropy, stop words and bad words, from the counts of the first round of `grams`."""
     distinct = stop_words = in_short = bad = 0
     begins, surprise = False, 0.0
@@ -87,9 +87,9 @@ def vocabulary(words, n_words, active, repeats, counts, language, lexicon, flags
             continue
         distinct += 1
         if counts[i] > 1:
-            surprise += counts[i] * np.log(np.float64(counts[i]))
-        if language >= 0:
-            found = flags_of(words[i], language, lexicon, flags)
+            surprise += C_LOG_C[counts[i]] if counts[i] < len(C_LOG_C) else counts[i] * np.log(np.float64(counts[i]))
+        if len(known):
+            found = flags_of(words[i], known, flags)
             if found:
                 in_short += found & SHORT_LIST != 0
                 if found & LONG_LIST:
@@ -99,11 +99,11 @@ def vocabulary(words, n_words, active, repeats, counts, language, lexicon, flags
                 begins |= found & BEGINS_BAD != 0
     if begins:                                              # phrases: rare enough to look at every word again
         for i in range(n_words):
-            if flags_of(words[i], language, lexicon, flags) & BEGINS_BAD:
+            if flags_of(words[i], known, flags) & BEGINS_BAD:
                 gram = words[i]
                 for j in range(i + 1, min(i + longest, n_words)):
                     gram = gram * GRAM_BASE + words[j]
-                    bad += flags_of(gram, language, lexicon, flags) & BAD != 0
+                    bad += flags_of(gram, known, flags) & BAD != 0
     out[UNIQUE_WORDS] = ratio(distinct, n_words)
     if n_words:                                             # rounded: the last bits are the logarithm's
         out[UNIGRAM_ENTROPY] = np.rint((np.log(np.float64(n_words)) - surprise / n_words) * 1e8) / 1e8
@@ -111,7 +111,7 @@ def vocabulary(words, n_words, active, repeats, counts, language, lexicon, flags
 
 
 @njit
-def grams(words, lengths, n_words, slots, keys, ends, counts, active, repeats, language, lexicon, flags, longest, out):
+def grams(words, lengths, n_words, slots, keys, ends, counts, active, repeats, known, flags, longest, out):
     """The vocabulary, top 2..4-grams, duplicate and repeated 5..10-grams.
 
     An (n+1)-gram that occurs twice begins with an n-gram that occurs twice, so each round looks only at the
@@ -139,7 +139,7 @@ def grams(words, lengths, n_words, slots, keys, ends, counts, active, repeats, l
                     covered += ends[i + n] - ends[max(i, until)]
                     until = i + n
         if n == 1:
-            vocabulary(words, n_words, active, repeats, counts, language, lexicon, flags, longest, out)
+            vocabulary(words, n_words, repeats, counts, known, flags, longest, out)
         if 2 <= n <= 4:
             for j in range(n_active):
                 i = active[j]
@@ -166,17 +166,18 @@ def grams(words, lengths, n_words, slots, keys, ends, counts, active, repeats, l
 
 
 @njit(types.void(types.uint64[::1], types.int32[::1], types.uint64[::1], types.int32[::1], types.uint64[::1],
-                 types.int32[::1], types.int64[:, ::1], _frozen(types.int32), _frozen(types.uint64),
-                 _frozen(types.uint8), types.int64, types.float64[:, ::1]), cache=True, nogil=True)
-def repetition(words, lengths, lines, line_chars, paragraphs, paragraph_chars, ends, languages, lexicon, flags, longest,
-               signals):
+                 types.int32[::1], types.int64[:, ::1], _frozen(types.int32), _frozen(types.int64),
+                 _frozen(types.uint64), _frozen(types.uint8), types.int64, types.float64[:, ::1]),
+      cache=True, nogil=True)
+def repetition(words, lengths, lines, line_chars, paragraphs, paragraph_chars, ends, languages, bounds, lexicon, flags,
+               longest, signals):
     """Measures documents by their hashes.
 
     Args:
         words, lengths, lines, line_chars, paragraphs, paragraph_chars, ends: as `tasks.annotate.scan.scan` fills them.
         languages: int32 of shape (n,): the number of the document's language in the lexicon, -1 for none.
-        lexicon, flags: of `tasks.annotate.lexicon`: an open-addressing table of hashes of words and phrases; longest:
-            the most words of a phrase there.
+        bounds, lexicon, flags: of `tasks.annotate.lexicon`: for each language, lexicon[bounds[k]:bounds[k + 1]] is an
+            open-addressing table of hashes of words and phrases; longest: the most words of a phrase there.
         signals: float64 of shape (n, COLUMNS), zeros; filled.
     """
     room = 0
@@ -199,5 +200,8 @@ def repetition(words, lengths, lines, line_chars, paragraphs, paragraph_chars, e
         out[DUPLICATE_LINES], out[DUPLICATE_LINE_CHARS] = duplicates(lines[k:], line_chars[k:], n_lines, slots)
         out[DUPLICATE_PARAGRAPHS], out[DUPLICATE_PARAGRAPH_CHARS] = duplicates(
             paragraphs[p:], paragraph_chars[p:], n_paragraphs, slots)
-        grams(words[w:], lengths[w:], n_words, slots, keys, places, counts, active, repeats, languages[d], lexicon,
-              flags, longest, out)
+        first = last = 0
+        if languages[d] >= 0:
+            first, last = bounds[languages[d]], bounds[languages[d] + 1]
+        grams(words[w:], lengths[w:], n_words, slots, keys, places, counts, active, repeats, lexicon[first:last],
+              flags[first:last], longest, out)

@@ -29,7 +29,7 @@ OTHER, LETTER, DIGIT, MARK, SINGLE, FORMAT, SPACE, TERMINAL, CLOSING, BULLET = r
 CLASS_SHIFT, POINT_MASK = 21, (1 << 21) - 1
 FNV_OFFSET, FNV_PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)
 GRAM_BASE = np.uint64(0x9E3779B97F4A7C15)
-ZERO = np.uint64(0)
+ZERO, ENDERS = np.uint64(0), np.uint64(1023)
 
 SHORT_LINE, C4_LINE_WORDS, C4_WORD_LENGTH = 30, 3, 1000
 
@@ -63,7 +63,7 @@ def ratio(a, b):
 
 
 @njit
-def _document(data, start, end, table, upper, landmarks, counters, starts, s, words, lengths, lines, line_chars,
+def _document(data, start, end, table, upper, landmarks, enders, counters, starts, s, words, lengths, lines, line_chars,
               paragraphs, paragraph_chars, out):
     """Fills the arrays of word, line and paragraph hashes and lengths, and the signals that need no memory of them.
 
@@ -125,20 +125,17 @@ def _document(data, start, end, table, upper, landmarks, counters, starts, s, wo
                 line_letters |= word_letters > 0
                 line_words += 1
                 pending += 1
-                if length <= 4:
+                if enders[w & ENDERS]:
                     for k in range(8):
                         if w == landmarks[k]:
                             stop_seen |= 1 << k
-                if w == landmarks[8]:
-                    javascript = True
-                pair = before * GRAM_BASE + w
-                if pair == landmarks[9]:
-                    lorem += 1
-                elif pair == landmarks[10] or pair == landmarks[11] or pair == landmarks[12] or pair == landmarks[13]:
-                    policy = True
-                triple = (before2 * GRAM_BASE + before) * GRAM_BASE + w
-                if triple == landmarks[14] or triple == landmarks[15]:
-                    policy = True
+                    javascript |= w == landmarks[8]
+                    pair = before * GRAM_BASE + w
+                    lorem += pair == landmarks[9]
+                    for k in range(10, 14):
+                        policy |= pair == landmarks[k]
+                    triple = (before2 * GRAM_BASE + before) * GRAM_BASE + w
+                    policy |= triple == landmarks[14] or triple == landmarks[15]
                 before2, before = before, w
         if not in_word and (kind == LETTER or kind == DIGIT or kind == SINGLE):
             in_word, goes_on, single, word, length = True, True, kind == SINGLE, FNV_OFFSET, 0
@@ -194,9 +191,12 @@ def _document(data, start, end, table, upper, landmarks, counters, starts, s, wo
                 elif point == 0x7D:
                     n_closing += 1
             if kind == LETTER:                              # most bytes are the rest of an ASCII word: a tight loop
-                while i < end and data[i] < 0x80 and table[data[i]] >> CLASS_SHIFT == LETTER:
+                while i < end:
                     point = np.int32(data[i])
-                    word = (word ^ np.uint64(table[point] & POINT_MASK)) * FNV_PRIME
+                    small = point | 0x20
+                    if small < 0x61 or small > 0x7A:
+                        break
+                    word = (word ^ np.uint64(small)) * FNV_PRIME
                     line = (line ^ np.uint64(point)) * FNV_PRIME
                     length += 1
                     word_capitals += (point >> 5 & 1) ^ 1
@@ -291,18 +291,19 @@ def _document(data, start, end, table, upper, landmarks, counters, starts, s, wo
 
 
 @njit(types.void(_frozen(types.uint8), _frozen(types.int64), _frozen(types.int32), _frozen(types.uint8),
-                 _frozen(types.uint64), _frozen(types.uint64), types.int64[::1], types.uint64[::1], types.int32[::1],
-                 types.uint64[::1], types.int32[::1], types.uint64[::1], types.int32[::1], types.int64[:, ::1],
-                 types.float64[:, ::1]), cache=True, nogil=True)
-def scan(data, offsets, table, upper, landmarks, counters, starts, words, lengths, lines, line_chars, paragraphs,
-         paragraph_chars, ends, signals):
+                 _frozen(types.uint64), _frozen(types.boolean), _frozen(types.uint64), types.int64[::1],
+                 types.uint64[::1], types.int32[::1], types.uint64[::1], types.int32[::1], types.uint64[::1],
+                 types.int32[::1], types.int64[:, ::1], types.float64[:, ::1]), cache=True, nogil=True)
+def scan(data, offsets, table, upper, landmarks, enders, counters, starts, words, lengths, lines, line_chars,
+         paragraphs, paragraph_chars, ends, signals):
     """Reads documents once.
 
     Args:
         data: uint8, the texts' UTF-8 bytes.
         offsets: int64 of shape (n + 1,): document d is data[offsets[d]:offsets[d + 1]].
-        table, upper, landmarks, counters: of tasks.annotate.words: of code points, of capital letters, of the words and
-            phrases looked for, of what counters count.
+        table, upper, landmarks, enders: of tasks.annotate.words: of code points, of capital letters, of the words and
+            phrases looked for, of the low bits of the hashes of the words that may end these.
+        counters: uint64, hashes of what is counted in lines that count.
         starts: of tasks.annotate.segment.word_starts, for these documents.
         words, lengths: filled with the hashes (uint64) and lengths in code points (int32) of all words, document by
             document; a word for two bytes and one for each document is room enough. So for lines and paragraphs.
@@ -314,6 +315,6 @@ def scan(data, offsets, table, upper, landmarks, counters, starts, words, length
     for d in range(len(offsets) - 1):
         w, k, p = ends[d, 0], ends[d, 1], ends[d, 2]
         n_words, n_lines, n_paragraphs, s = _document(
-            data, offsets[d], offsets[d + 1], table, upper, landmarks, counters, starts, s, words[w:], lengths[w:],
-            lines[k:], line_chars[k:], paragraphs[p:], paragraph_chars[p:], signals[d])
+            data, offsets[d], offsets[d + 1], table, upper, landmarks, enders, counters, starts, s, words[w:],
+            lengths[w:], lines[k:], line_chars[k:], paragraphs[p:], paragraph_chars[p:], signals[d])
         ends[d + 1, 0], ends[d + 1, 1], ends[d + 1, 2] = w + n_words, k + n_lines, p + n_paragraphs

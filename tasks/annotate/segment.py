@@ -192,8 +192,9 @@ def word_starts(data, offsets, classes, table, found):
             i, end = offsets[document - 1], offsets[document]
         if i >= end:
             break
-        if data[i] < 0xE0:                                  # these scripts begin at U+0E00
+        while i < end and data[i] < 0xE0:                   # these scripts begin at U+0E00
             i += 1
+        if i >= end:
             continue
         point, width = _decode(data, i, end)
         if classes[point] >> CLASS_SHIFT != SINGLE:

@@ -132,6 +132,16 @@ def landmarks() -> np.ndarray:
                     dtype=np.uint64)
 
 
+@lru_cache(maxsize=1)
+def enders() -> np.ndarray:
+    """bool of shape (1024,): whether a word whose hash has these low ten bits may be or end one of the landmarks."""
+    table = np.zeros(1024, np.bool_)
+    for word in (*STOP_WORDS, "javascript", "ipsum", *(phrase[-1] for phrase in POLICY_PHRASES)):
+        table[word_hash(word) & 1023] = True
+    table.setflags(write=False)
+    return table
+
+
 def words(text: str) -> list[str]:
     """The folded words of a text, as the kernel sees them; for tests and for looking, a hundred times slower."""
     from tasks.annotate.segment import dictionary, word_starts
