@@ -35,7 +35,8 @@ GOOD = {"n_chars": 3000, "n_words": 500, "n_lines": 20, "n_paragraphs": 10, "n_s
         "max_token_length": 14, "mean_words_per_line": 25.0, "unique_word_fraction": 0.5, "letter_token_fraction": 0.97,
         "n_stop_words": 7, "terminal_line_fraction": 0.9, "c4_sentences": 28, "c4_sentences_any_end": 30,
         "newline_word_ratio": 0.05, "language": "en", "language_score": 0.98, "lorem_ipsum": False, "n_pieces": 550,
-        "letter_piece_fraction": 0.9, "n_language_stop_words": 9, "n_bad_words": 0}
+        "letter_piece_fraction": 0.9, "n_language_stop_words": 9, "n_bad_words": 0,
+        "second_language": None}
 EVERYTHING = {"presets": list(PRESETS)}
 
 
@@ -75,6 +76,7 @@ BOUNDS = {
     "consent": [("rights", ["cc-by-4.0", "noai", "tdm-reservation"], 0, ["cc-by-4.0", "noindex"])],
     "language": [("language", "de", None, "en")],
     "language_score": [("language_score", 0.6499, 0.65, 0.65)],
+    "language_mixture": [("other_language_fraction", 1.01, 1, 1.0)],      # as it is, it keeps everything
     "gopher_words": [("n_words", 49, 50, 50), ("n_words", 100001, 100000, 100000)],
     "gopher_word_length": [("mean_word_length", 2.99, 3, 3.0), ("mean_word_length", 10.01, 10, 10.0)],
     "gopher_hashes": [("hash_word_ratio", 0.101, 0.1, 0.1)],
