@@ -15,8 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.extract import opt_out
 from tasks.extract.codings import Expansion, Undecodable, dechunk, decompress
-from tasks.extract.content import Page, clean, main_text, measure
+from tasks.extract.content import Page, clean, cost_of, main_text
 from tasks.extract.decode import decode_text
+from tasks.extract.main_content import parse
 from tasks.extract.records import Record, Unreadable, read_records
 from tasks.extract.rights import rights_signals
 from tasks.extract.rows import Row, read_rows
@@ -60,8 +61,10 @@ class Extract(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    engine: Literal["resiliparse", "trafilatura"] = Field(
-        "resiliparse", description="finds the main text; trafilatura is some ten times slower and more exact")
+    engine: Literal["gristmill", "resiliparse", "trafilatura"] = Field(
+        "gristmill", description="finds the main text; the others are slower or less exact")
+    format: Literal["text", "markdown"] = Field(
+        "text", description="markdown marks headings, quotations, tables and code (not by resiliparse)")
     comments: bool = Field(False, description="whether readers' comments are part of a page's main text")
     statuses: tuple[int, ...] = Field((200, 203), description="HTTP status codes whose pages are wanted")
     opt_out: tuple[str, ...] = Field(
@@ -198,12 +201,14 @@ def _web_page(record: Record, settings: Extract) -> tuple[Page, str, int, list[s
     if media_type == "text/plain":
         return Page("", clean(text)), charset, len(body), rights_signals(b"", headers)
     html = body if charset == "utf-8" else text.encode("utf-8", "replace")
-    cost = measure(html)
+    blocks = parse(html)
+    cost = cost_of(blocks)
     if cost.depth > settings.max_depth:
         raise _Drop("too_deep", cost.depth, settings.max_depth)
-    if cost.pairs > settings.max_attribute_pairs:
+    if cost.pairs > settings.max_attribute_pairs and settings.engine != "gristmill":
         raise _Drop("attributes", cost.pairs, settings.max_attribute_pairs)
-    page = main_text(text, engine=settings.engine, search=cost.work <= settings.max_work, comments=settings.comments)
+    page = main_text(text, engine=settings.engine, search=cost.work <= settings.max_work, comments=settings.comments,
+                     markdown=settings.format == "markdown", blocks=blocks)
     return page, charset, len(body), rights_signals(html, headers)
 
 
