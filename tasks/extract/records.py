@@ -250,8 +250,8 @@ def _warc_head(data: bytes) -> tuple[str, dict[str, str], int | None, int] | Non
             headers[name] += " " + line.strip()
             continue
         name, colon, value = line.partition(":")
-        name = name.strip().lower()
-        if colon and name not in headers:
+        name = name.strip().lower() if colon else ""
+        if name and name not in headers:
             headers[name] = value.strip()
     if "warc-type" not in headers:
         return None

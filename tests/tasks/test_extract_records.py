@@ -126,6 +126,11 @@ def test_a_length_of_five_thousand_digits_is_none(tmp_path, name):
     assert len(found) == 1
 
 
+def test_a_folded_line_behind_one_that_is_no_header(tmp_path):
+    record = response(1).replace(b"WARC-Date", b"no header\r\n and its folds\r\nWARC-Date\r\n : x\r\nWARC-Date", 1)
+    assert urls(read(write(tmp_path, members(record)))) == ["https://mill1.example.org/page"]
+
+
 def test_line_feeds_only(tmp_path):
     record = warc_record("response", "https://x.example/", http(page()), line="\n", end=b"\n\n")
     assert urls(read(write(tmp_path, record + record, "x.warc"))) == ["https://x.example/"] * 2
