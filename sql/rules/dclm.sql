@@ -13,3 +13,13 @@
 -- use: rpv2_repeated_5grams, rpv2_repeated_6grams, rpv2_repeated_7grams
 -- use: rpv2_repeated_8grams, rpv2_repeated_9grams, rpv2_repeated_10grams
 -- use: refinedweb_removed_words
+
+-- rule: dclm_quality
+-- about: like the classifier's positives (annotate.quality); without a classifier no page passes
+-- source: Li et al. 2024, section 4.4, and fasttext_filter.yaml: the threshold 0.018112 is that of DCLM's own model
+--   (https://huggingface.co/mlfoundations/fasttext-oh-eli5, annotate.quality.text=raw) and keeps its best tenth. For
+--   another, min={keep: 0.1, classifier: FOLDER} takes the threshold from what train-classifier wrote.
+-- value: quality_score
+-- params: min=0.018112
+-- keep when:
+quality_score >= $min

@@ -14,14 +14,20 @@ DEFAULT_PRESETS = ("gopher", "c4", "fineweb")
 def _threshold(value: Any, handler) -> float | dict[str, float] | str:
     if _is_number(value):
         return float(value)
+    if isinstance(value, Mapping) and set(value) == {"keep", "classifier"}:
+        # A share of random crawl is a score once the classifier is trained: what is set, and recorded, is the score.
+        from tasks.annotate.quality import threshold
+
+        return threshold(str(value["classifier"]), value["keep"])
     if isinstance(value, Mapping) and value and all(
             isinstance(key, str) and _is_number(number) for key, number in value.items()):
         return {key: float(number) for key, number in sorted(value.items())}
     if isinstance(value, str) and ":" in value:
         by_language(value)                   # which says what is wrong
         return value
-    raise ValueError("must be a number, a mapping of languages to numbers such as {default: 50, ja: 80}, or a column "
-                     "of a table such as fineweb2:dup_line_frac")
+    raise ValueError("must be a number, a mapping of languages to numbers such as {default: 50, ja: 80}, a column of a "
+                     "table such as fineweb2:dup_line_frac, or the best share of a classifier such as {keep: 0.1, "
+                     "classifier: FOLDER}")
 
 
 def _is_number(value: Any) -> bool:

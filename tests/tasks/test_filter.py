@@ -35,7 +35,7 @@ GOOD = {"n_chars": 3000, "n_words": 500, "n_lines": 20, "n_paragraphs": 10, "n_s
         "max_token_length": 14, "mean_words_per_line": 25.0, "unique_word_fraction": 0.5, "letter_token_fraction": 0.97,
         "n_stop_words": 7, "terminal_line_fraction": 0.9, "c4_sentences": 28, "c4_sentences_any_end": 30,
         "newline_word_ratio": 0.05, "language": "en", "language_score": 0.98, "lorem_ipsum": False, "n_pieces": 550,
-        "letter_piece_fraction": 0.9, "n_language_stop_words": 9, "n_bad_words": 0,
+        "letter_piece_fraction": 0.9, "n_language_stop_words": 9, "n_bad_words": 0, "quality_score": 0.5,
         "second_language": None}
 EVERYTHING = {"presets": list(PRESETS)}
 
@@ -112,6 +112,7 @@ BOUNDS = {
     "rpv2_letters": [("letter_piece_fraction", 0.79, 0.8, 0.8)],
     **{f"rpv2_repeated_{n}grams": [(f"repeated_{n}gram_char_fraction", bound + 0.001, bound, bound)]
        for n, bound in ((5, 0.15), (6, 0.14), (7, 0.13), (8, 0.12), (9, 0.11), (10, 0.10))},
+    "dclm_quality": [("quality_score", 0.0181, 0.018112, 0.018112)],
     "refinedweb_removed_words": [("removed_word_fraction", 0.051, 0.05, 0.05)],
 }
 SCALED = {"fineweb2_newlines", "rpv2_symbols"}          # whose value is more than a column
@@ -375,3 +376,16 @@ def test_the_table_of_fineweb2_has_a_number_for_every_language():
     used = {value for params in PRESET_TABLE["fineweb2"].values() for value in params.values()
             if isinstance(value, str)}
     assert used == {f"fineweb2:{column}" for column in read["columns"]}
+
+
+def test_a_share_of_a_classifier_becomes_its_score(tmp_path):
+    table = [{"keep": 0.05, "threshold": 0.9}, {"keep": 0.1, "threshold": 0.7}, {"keep": 0.3, "threshold": 0.2}]
+    about = {"sha256": "0" * 64, "label": "__label__hq", "text": "words", "keep": table}
+    (tmp_path / "classifier.json").write_text(json.dumps(about))
+    chosen = Filter(presets=["dclm"], dclm_quality={"min": {"keep": 0.1, "classifier": str(tmp_path)}})
+    assert chosen.dclm_quality.min == 0.7 == Filter.model_validate(chosen.model_dump(mode="json")).dclm_quality.min
+    between = Filter(dclm_quality={"min": {"keep": 0.2, "classifier": str(tmp_path)}})
+    assert between.dclm_quality.min == pytest.approx(0.45)
+    for keep, name, message in ((0.5, "", "keep=0.5 is outside"), (0.1, "no", "holds no classifier")):
+        with pytest.raises(ValidationError, match=message):
+            Filter(dclm_quality={"min": {"keep": keep, "classifier": str(tmp_path / name)}})
