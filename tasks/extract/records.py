@@ -26,6 +26,8 @@ MAX_HEAD = 1 << 20           # bytes of WARC header; real ones stay below 4 KB
 
 _BLANK_LINE = re.compile(rb"\r?\n\r?\n")
 _LENGTH = re.compile(r"[0-9]{1,18}")   # what no file system holds is no length, and Python refuses to read 4,300 digits
+_HTTP = re.compile(rb"HTTP/\d[^\n]*\n(?:[^\r\n][^\n]*\n)*\r?\n")
+_HTTP_LENGTH = re.compile(rb"\ncontent-length:[ \t]*(\d{1,18})[ \t]*\r?\n", re.IGNORECASE)
 # URL (which may hold spaces), address, date, media type, in version 2 more, length.
 _ARC_HEAD = (rb"([a-z][a-z0-9+.-]{0,20}:[^\r\n]{1,3000}?) [0-9a-fA-F.:]+ (\d{8,14}) (\S{1,200})(?: [^\r\n]{1,800})?"
              rb" (\d+)\r?\n")
@@ -180,7 +182,8 @@ def _read_plain(window: Window, start: int, end: int, max_bytes: int) -> Iterato
 
 def _stream_records(stream: Stream, max_bytes: int, member: Member | None = None,
                     window: Window | None = None) -> Iterator[Record | Unreadable]:
-    """Records one after the other. One whose length is wrong is lost, and reading goes on at the next header."""
+    """Records one after the other. One whose length is wrong is lost, unless its HTTP header tells the right one, and
+    reading goes on at the next header."""
 
     def place(at: int) -> tuple[int, int]:
         return (at, 0) if member is None else (member.start, at)
@@ -198,26 +201,16 @@ def _stream_records(stream: Stream, max_bytes: int, member: Member | None = None
             stream.check()
             return
         head = _head(stream)
-        if head is None or head[2] is None:
-            if head is None:
-                stream.check()
-            yield lost(at, "bad_header" if head is None else "content_length")
+        if head is None:
+            stream.check()
+            yield lost(at, "bad_header")
             continue
         kind, headers, length, size = head
-        whole = size + length
-        if window is not None:
-            follows, there = window.at(at + whole, 64), window.size - at
-        elif length <= max_bytes:
-            stream.require(whole)
-            with stream.peek(whole + 64) as view:
-                follows, there = bytes(view[whole:]), len(view)
-        else:
-            follows, there = b"", whole
-        rest = follows.lstrip(b"\r\n")
-        if there < whole or not rest:
-            stream.check()
-        if there < whole or rest and not rest.startswith(b"WARC/") and pattern is _NEXT_WARC:
-            yield lost(at, "truncated" if there < whole else "content_length")
+        if misfit := _misfit(stream, at, size, length, max_bytes, pattern, window):
+            block = _http_block(stream.look(size + max_bytes), size, pattern)
+            span = lost(at, misfit)
+            yield span if block is None else Record(*place(at), None if member else span.length, kind, headers, block,
+                                                    len(block))
             continue
         stream.drop(size)
         block = stream.look(length) if length <= max_bytes else b""
@@ -225,7 +218,42 @@ def _stream_records(stream: Stream, max_bytes: int, member: Member | None = None
             stream.check()
             yield Unreadable(*place(at), stream.position - at, "truncated")
             return
-        yield Record(*place(at), None if member else whole, kind, headers, block, length)
+        yield Record(*place(at), None if member else size + length, kind, headers, block, length)
+
+
+def _misfit(stream: Stream, at: int, size: int, length: int | None, max_bytes: int, pattern: re.Pattern,
+            window: Window | None) -> str | None:
+    """Why the length of the record at `at`, whose header takes `size` bytes, cannot be right; None when it can."""
+    if length is None:
+        return "content_length"
+    whole = size + length
+    if window is not None:
+        follows, there = window.at(at + whole, 64), window.size - at
+    elif length <= max_bytes:
+        stream.require(whole)
+        with stream.peek(whole + 64) as view:
+            follows, there = bytes(view[whole:]), len(view)
+    else:
+        follows, there = b"", whole
+    rest = follows.lstrip(b"\r\n")
+    if there < whole or not rest:
+        stream.check()
+    if there < whole:
+        return "truncated"
+    return "content_length" if rest and not rest.startswith(b"WARC/") and pattern is _NEXT_WARC else None
+
+
+def _http_block(data: bytes, size: int, pattern: re.Pattern) -> bytes | None:
+    """The block of the record whose header takes `size` bytes of `data`, when what lies before the next record is as
+    long as its HTTP header says; else None."""
+    following = pattern.search(data, size)
+    block = data[size:following.start() if following else len(data)]
+    head = _HTTP.match(block)
+    length = _HTTP_LENGTH.search(block, 0, head.end()) if head else None
+    if length is None:
+        return None
+    end = head.end() + int(length.group(1))
+    return block[:end] if end <= len(block) and not block[end:].strip(b"\r\n") else None
 
 
 def _head(stream: Stream) -> tuple[str, dict[str, str], int | None, int] | None:

@@ -117,6 +117,21 @@ def test_in_a_plain_file_a_wrong_length_costs_that_record(tmp_path, length):
     assert [s[:2] for s in spans(found)] == [(len(response(0)), len(wrong))]
 
 
+@pytest.mark.parametrize("length", [10, 3000, 100_000, -1])
+@pytest.mark.parametrize("last", [False, True])
+def test_in_a_plain_file_the_http_header_may_tell_the_right_length(tmp_path, length, last):
+    block = http(page(5), Content_Length=len(page(5)))
+    wrong = warc_record("response", "https://wrong.example/", block, length=length)
+    short = warc_record("response", "https://cut.example/", block[:-9], length=length)
+    parts = [response(0), short, wrong] if last else [response(0), wrong, response(1), short, response(2)]
+    split = write(tmp_path, b"".join(parts), "x.warc")
+    found = read(split)
+    assert len(urls(found)) == len(parts) - 1 and [s[1] for s in spans(found)] == [len(short)]
+    assert next(r for r in found if isinstance(r, Record) and "wrong" in r.headers["warc-target-uri"]).block == block
+    pieces = [r for start in range(0, split.end, 301) for r in read(split, start, start + 301)]
+    assert [dataclasses.astuple(r) for r in pieces] == [dataclasses.astuple(r) for r in found]
+
+
 @pytest.mark.parametrize("name", ["x.warc", "x.warc.gz"])
 def test_a_length_of_five_thousand_digits_is_none(tmp_path, name):
     record = warc_record("response", "https://a.example/", b"block").replace(b"h: 5\r", b"h: " + b"5" * 5000 + b"\r")
