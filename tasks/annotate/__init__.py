@@ -50,15 +50,10 @@ class Annotate(BaseModel):
     quality: Quality = Field(default_factory=Quality, description="The classifier of quality, if any.")
 
 
-def _resources(settings: Annotate) -> list[str]:   # models are pinned by their sha256, which is a setting
-    return [uri for uri in (settings.stop_words and settings.stop_words.path,
-                            settings.bad_words and settings.bad_words.path) if uri]
-
-
+# Models and word lists are pinned by their sha256, which are settings: no resources beside these.
 annotate = Stage("annotate", version=2, settings=Annotate,
                  needs={"documents": ["doc_id", "text"], "lines": LINES.names},
-                 makes=SIGNALS, conserves="documents", libraries=("py3langid", "pycld2", "unicodedata", "justext"),
-                 resources=_resources)
+                 makes=SIGNALS, conserves="documents", libraries=("py3langid", "pycld2", "unicodedata", "justext"))
 
 
 @annotate.shard

@@ -28,7 +28,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from tasks.annotate.words import GRAM_BASE, MASK
 from tasks.errors import UserError
 
-SHORT, LONG = 12, 500        # SHORT: of jusText's first 12 words FineWeb-2's lists hold 86 %, of the first 20 66 %
+LEAST, LONG = 50, 500        # a list of fewer than LEAST words is no long list
+SHORT = 12                   # of jusText's first 12 words FineWeb-2's lists hold 86 %, of the first 20 66 %
 SHORT_LIST, LONG_LIST, BAD, BEGINS_BAD = 1, 2, 4, 8         # the kernel knows them by these values
 
 # Language codes and the files of jusText.
@@ -83,6 +84,7 @@ def lexicon(stop_words: WordLists | None = None, bad_words: WordLists | None = N
     """
     common = {code: _merged([_justext(name) for name in names]) for code, names in JUSTEXT.items()}
     short = {code: words[:SHORT * len(JUSTEXT[code])] for code, words in common.items()} | UNSPACED
+    common = {code: words[:LONG] for code, words in common.items() if len(words) >= LEAST}
     if stop_words:
         short = read(stop_words, "annotate.stop_words")
     bad = read(bad_words, "annotate.bad_words") if bad_words else {}

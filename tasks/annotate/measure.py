@@ -141,7 +141,7 @@ def _scan(data: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, tuple]:
 
     size, n = int(offsets[-1] - offsets[0]), len(offsets) - 1
     starts = np.empty(size // 3 + 1, np.int64)
-    starts = starts[:segment.word_starts(data, offsets, code_points(), segment.dictionary(), starts)]
+    starts = starts[:segment.word_starts(data, offsets, code_points(), *segment.dictionary(), starts)]
     room = size // 2 + n + 1
     hashes = (np.empty(room, np.uint64), np.empty(room, np.int32), np.empty(room, np.uint64), np.empty(room, np.int32),
               np.empty(room, np.uint64), np.empty(room, np.int32), np.zeros((n + 1, 3), np.int64))

@@ -43,14 +43,17 @@ KATAKANA = np.array([8192, 984, 408, 240, 204, 252, 300, 372, 480], np.int64)   
 
 
 @lru_cache(maxsize=1)
-def dictionary() -> np.ndarray:
-    """The hash table of all prefixes of all words, uint64 of shape (2**SLOT_BITS,): 16 MB, made in 0.3 s."""
+def dictionary() -> tuple[np.ndarray, np.ndarray]:
+    """The hash table of all prefixes of all words, uint64 of shape (2**SLOT_BITS,): 16 MB, made in 0.3 s; and the low
+    bits of its entries for single code points, uint16 of shape (0x10000,)."""
     raw = np.frombuffer(lzma.decompress(DICTIONARY.read_bytes()), np.uint8)
     n = int(raw[:4].view("<u4")[0])
     shared, added, costs = raw[4:4 + 3 * n].reshape(3, n)
     table = _table(shared, added, costs, raw[4 + 3 * n:].copy().view("<u2"))
-    table.setflags(write=False)
-    return table
+    singles = _singles(table)
+    for array in (table, singles):
+        array.setflags(write=False)
+    return table, singles
 
 
 def _frozen(dtype):
@@ -82,6 +85,14 @@ def _slot(table, h):
     while table[slot] != 0 and (table[slot] ^ h) & IDENTITY != 0:
         slot = (slot + np.uint64(1)) & np.uint64(len(table) - 1)
     return slot
+
+
+@njit(cache=True)
+def _singles(table):
+    singles = np.zeros(0x10000, np.uint16)
+    for point in range(len(singles)):
+        singles[point] = table[_slot(table, (FNV_OFFSET ^ np.uint64(point)) * FNV_PRIME)] & ~IDENTITY
+    return singles
 
 
 @njit
@@ -123,29 +134,38 @@ def _katakana(point):
 
 
 @njit
-def _divide(points, starts, n, table, costs, before):
+def _divide(points, starts, n, table, singles, costs, before, pairs, entries):
     """Fills before[j], the beginning of the best last word of the run's first j characters; ~beginning if unknown."""
     for j in range(1, n + 1):
         costs[j] = NO_COST
     costs[0] = 0
+    for i in range(n - 1):                                  # what lies far in memory is asked for ahead, all at once
+        h = (((FNV_OFFSET ^ np.uint64(points[i])) * FNV_PRIME) ^ np.uint64(points[i + 1])) * FNV_PRIME
+        pairs[i], entries[i] = h, table[(h * GRAM_BASE) >> SLOT_SHIFT]
     for i in range(n):
         cost = costs[i]
         if cost == NO_COST:
             continue
-        h, first = FNV_OFFSET, True
-        for j in range(i, n):
-            h = (h ^ np.uint64(points[j])) * FNV_PRIME
-            entry = table[_slot(table, h)]
-            if entry == 0:
-                break
+        entry = np.uint64(singles[points[i]]) if points[i] < len(singles) else np.uint64(0)
+        h, j = pairs[i], i + 1
+        alone = True
+        while entry != 0:
             price = np.int64(entry & COST)
-            if price and (j + 1 == n or starts[j + 1]):
-                first &= j > i
-                if cost + price < costs[j + 1]:
-                    costs[j + 1], before[j + 1] = cost + price, i
-            if not entry & GOES_ON:
+            if price and (j == n or starts[j]):
+                alone &= j > i + 1
+                if cost + price < costs[j]:
+                    costs[j], before[j] = cost + price, i
+            if j == n or not entry & GOES_ON:
                 break
-        if first:                                           # the cluster alone
+            if j == i + 1:
+                entry = entries[i]
+                if entry != 0 and (entry ^ h) & IDENTITY != 0:
+                    entry = table[_slot(table, h)]
+            else:
+                h = (h ^ np.uint64(points[j])) * FNV_PRIME
+                entry = table[_slot(table, h)]
+            j += 1
+        if alone:                                           # the cluster
             j = i + 1
             while j < n and not starts[j]:
                 j += 1
@@ -169,15 +189,15 @@ def _grown(array, room):
 
 
 @njit(types.int64(_frozen(types.uint8), _frozen(types.int64), _frozen(types.int32), _frozen(types.uint64),
-                  types.int64[::1]), cache=True, nogil=True)
-def word_starts(data, offsets, classes, table, found):
+                  _frozen(types.uint16), types.int64[::1]), cache=True, nogil=True)
+def word_starts(data, offsets, classes, table, singles, found):
     """Where words begin inside the runs of documents, but for the beginnings of the runs: bytes, ascending.
 
     Args:
         data: uint8, the texts' UTF-8 bytes.
         offsets: int64 of shape (n + 1,): document d is data[offsets[d]:offsets[d + 1]].
         classes: of tasks.annotate.words.code_points.
-        table: of `dictionary`.
+        table, singles: of `dictionary`.
         found: int64, filled; a third of the bytes is room enough.
 
     Returns how many there are.
@@ -185,6 +205,7 @@ def word_starts(data, offsets, classes, table, found):
     n_found, room = 0, 0
     points, places, starts, costs, before = (np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.bool_),
                                              np.empty(0, np.int64), np.empty(0, np.int64))
+    pairs, entries = np.empty(0, np.uint64), np.empty(0, np.uint64)
     i, document, end = offsets[0], 0, offsets[0]
     while True:
         while i >= end and document + 1 < len(offsets):     # the next document
@@ -222,7 +243,8 @@ def word_starts(data, offsets, classes, table, found):
                 starts[k] = False
         if len(costs) < room + 1:
             costs, before = np.empty(room + 1, np.int64), np.empty(room + 1, np.int64)
-        _divide(points, starts, n, table, costs, before)
+            pairs, entries = np.empty(room, np.uint64), np.empty(room, np.uint64)
+        _divide(points, starts, n, table, singles, costs, before, pairs, entries)
         j, first = n, n_found
         while True:
             unknown = before[j] < 0

@@ -86,7 +86,7 @@ def _character_class(char: str, category: str, unspaced: bool) -> int:
         return SPACE
     if category == "Cf":
         return OTHER if char == "\u200b" else FORMAT
-    if category[0] == "L":
+    if category[0] == "L" or category == "Nl" and unspaced:  # 〇 and the Suzhou numerals are ideographs
         return SINGLE if unspaced else LETTER
     return {"N": DIGIT, "M": MARK}.get(category[0], OTHER)
 
@@ -152,7 +152,7 @@ def words(text: str) -> list[str]:
     begins = np.empty(len(data) // 3 + 1, np.int64)
     offsets = np.array([0, len(data)])
     offsets.setflags(write=False)
-    begins = begins[:word_starts(np.frombuffer(data, np.uint8), offsets, table, dictionary(), begins)]
+    begins = begins[:word_starts(np.frombuffer(data, np.uint8), offsets, table, *dictionary(), begins)]
     places = np.cumsum([0, *(len(char.encode()) for char in text)])
     begins = set(np.searchsorted(places, begins).tolist())
     packed = table[np.frombuffer(text.encode("utf-32-" + sys.byteorder[0] + "e", "replace"), dtype=np.uint32)]

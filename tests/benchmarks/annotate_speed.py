@@ -93,7 +93,7 @@ def parts(texts: pa.Array, size: float, numbers: np.ndarray, words) -> None:
     tables = measure.code_points(), measure.capitals(), measure.landmarks(), measure.enders(), measure.counters()
     numbers.setflags(write=False)
     for name, work in {
-            "segment": lambda: segment.word_starts(data, offsets, tables[0], segment.dictionary(), starts),
+            "segment": lambda: segment.word_starts(data, offsets, tables[0], *segment.dictionary(), starts),
             "scan": lambda: scan.scan(data, offsets, *tables, starts[:0], *hashes, found),
             "ngrams": lambda: ngrams.repetition(*hashes, numbers, words.bounds, words.keys, words.flags,
                                                  words.longest, counted),

@@ -31,7 +31,7 @@ def ours(text: str) -> set[int]:
     data = np.frombuffer(text.encode(), np.uint8)
     data.setflags(write=False)
     found = np.empty(len(data) // 3 + 2, np.int64)
-    n = word_starts(data, 0, len(data), code_points(), dictionary(), found)
+    n = word_starts(data, np.array([0, len(data)]), code_points(), *dictionary(), found)
     place, places = 0, {}
     for i, char in enumerate(text):
         places[place] = i
