@@ -3,8 +3,8 @@
 import ipaddress
 
 # Issuer prefixes (first digits, inclusive range) and lengths of payment cards: ISO/IEC 7812 and the issuers' published
-# ranges as collected in https://en.wikipedia.org/wiki/Payment_card_number. UATP (a leading 1) is left out: it adds
-# one tenth of all 15-digit numbers in 1... and next to no cards.
+# ranges as collected in https://en.wikipedia.org/wiki/Payment_card_number. UATP (a leading 1) is not here: it would
+# add one tenth of all 15-digit numbers in 1... and next to no cards.
 _CARDS = [
     ("4", "4", {13, 16, 19}),                                                               # Visa
     ("51", "55", {16}), ("2221", "2720", {16}),                                             # Mastercard
@@ -16,6 +16,8 @@ _CARDS = [
     ("5018", "5018", {12, 13, 14, 15, 16, 19}), ("5020", "5020", {12, 13, 14, 15, 16, 19}),  # Maestro
     ("5038", "5038", {12, 13, 14, 15, 16, 19}), ("5893", "5893", {12, 13, 14, 15, 16, 19}),
     ("6304", "6304", {12, 13, 14, 15, 16, 19}), ("6759", "6763", {12, 13, 14, 15, 16, 19}),
+    ("2200", "2204", {16, 17, 18, 19}), ("508", "508", {16}), ("8600", "8600", {16}), ("9792", "9792", {16}),
+    ("9860", "9860", {16}),                                         # Mir, RuPay, Uzcard, Troy, Humo
 ]
 
 # Length of an IBAN by country: SWIFT IBAN Registry (ISO 13616), release 99.
@@ -54,16 +56,27 @@ def is_iban(characters: str) -> bool:
     return int("".join(str(int(character, 36)) for character in characters[4:] + characters[:4])) % 97 == 1
 
 
+def is_address(text: str) -> bool:
+    """Whether text is an IPv4 or IPv6 address."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
 def is_public_ip(text: str) -> bool:
     """Whether text is an address that routes on the public internet (IANA special-purpose registries, by `ipaddress`).
 
-    Private, loopback, link-local, multicast and documentation addresses name nobody and are False, and so is an
-    IPv6 address outside the global unicast space 2000::/3, where words such as `a::b` would be found.
+    Private, loopback, link-local, multicast and documentation addresses name nobody and are False, and so is a
+    shortened IPv6 address outside the global unicast space 2000::/3, where words such as `a::b` would be found.
     """
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
         return False
+    if address.version == 6 and address.ipv4_mapped:
+        address = address.ipv4_mapped
     if address.is_multicast or not address.is_global:
         return False
-    return address.version == 4 or address in _GLOBAL_UNICAST
+    return address.version == 4 or address in _GLOBAL_UNICAST or "::" not in text

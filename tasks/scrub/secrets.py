@@ -19,7 +19,9 @@ TOKENS = {
     "AWS_KEY": (
         ("AKIA", "ASIA", "ABIA", "ACCA"),
         re.compile(r"(?<![A-Za-z0-9])(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}(?![A-Za-z0-9])")),
-    "GOOGLE_KEY": (("AIza",), re.compile(r"(?<![A-Za-z0-9_-])AIza[A-Za-z0-9_-]{35}(?![A-Za-z0-9_-])")),
+    "GOOGLE_KEY": (
+        ("AIza", "GOCSPX-"),
+        re.compile(r"(?<![A-Za-z0-9_-])(?:AIza[A-Za-z0-9_-]{35}|GOCSPX-[A-Za-z0-9_-]{28})(?![A-Za-z0-9_-])")),
     "SLACK_TOKEN": (
         ("xox", "xapp-", "hooks.slack.com"),
         re.compile(r"(?<![A-Za-z0-9-])(?:xox[abeoprs]-|xapp-)[0-9][A-Za-z0-9-]{9,250}(?![A-Za-z0-9-])"
@@ -28,13 +30,24 @@ TOKENS = {
         ("eyJ",),
         re.compile(r"(?<![A-Za-z0-9_.-])eyJ[A-Za-z0-9_-]{10,4000}\.eyJ[A-Za-z0-9_-]{10,8000}\.[A-Za-z0-9_-]{10,2000}"
                    r"(?![A-Za-z0-9_-])")),
+    "STRIPE_KEY": (
+        ("k_live_", "k_test_", "whsec_"),
+        re.compile(r"(?<![A-Za-z0-9_.-])(?:[sr]k_(?:live|test)_[A-Za-z0-9]{24,247}|whsec_[A-Za-z0-9+/]{32,64})"
+                   r"(?![A-Za-z0-9_-])")),
+    # OpenAI's keys hold "OpenAI" in Base64; those of others took the form over.
+    "OPENAI_KEY": (
+        ("T3BlbkFJ", "sk-proj-", "sk-ant-", "sk-or-v1-", "sk-svcacct-", "sk-admin-"),
+        re.compile(r"(?<![A-Za-z0-9_.-])sk-(?:[A-Za-z0-9]{20}T3BlbkFJ[A-Za-z0-9]{20}"
+                   r"|(?:proj|ant|or-v1|svcacct|admin)-[A-Za-z0-9_-]{40,200})(?![A-Za-z0-9_-])")),
     "SECRET": (
-        ("glpat-", "sk_live_", "rk_live_", "hf_", "npm_", "pypi-AgEI", "SG.", "sk-proj-", "sk-ant-"),
-        re.compile(r"(?<![A-Za-z0-9_.-])(?:glpat-[A-Za-z0-9_-]{20}|[sr]k_live_[A-Za-z0-9]{24,99}|hf_[A-Za-z]{34}"
+        ("glpat-", "hf_", "npm_", "pypi-AgEI", "SG.", "dop_v1_", "shpat_"),
+        re.compile(r"(?<![A-Za-z0-9_.-])(?:glpat-[A-Za-z0-9_-]{20}|hf_[A-Za-z]{34}"
                    r"|npm_[A-Za-z0-9]{36}|pypi-AgEI[A-Za-z0-9_-]{50,1000}|SG\.[A-Za-z0-9_-]{22}\.[A-Za-z0-9_-]{43}"
-                   r"|sk-(?:proj|ant)-[A-Za-z0-9_-]{40,200})(?![A-Za-z0-9_-])")),
+                   r"|dop_v1_[a-f0-9]{64}|shpat_[a-fA-F0-9]{32})(?![A-Za-z0-9_-])")),
 }
 
+NAMED_GATE = (r"(?i:password|passwd|secret|token|api[_-]?key|access[_-]?key|credential)[A-Za-z0-9_-]{0,20}[\"']?\s{0,5}"
+              r"[:=]")
 # A quoted or bare value given to a name that speaks of a secret; the value must look random (see `_is_random`).
 _VALUE = re.compile(r"[:=]>?\s{0,5}[\"'`]?([A-Za-z0-9+/=_.~-]{16,150})(?![A-Za-z0-9+/=_.~-])")
 _NAME = re.compile(r"(?:password|passwd|secret|token|api[_-]?key|access[_-]?key|credential)[A-Za-z0-9_-]{0,20}"
