@@ -389,3 +389,24 @@ def test_a_share_of_a_classifier_becomes_its_score(tmp_path):
     for keep, name, message in ((0.5, "", "keep=0.5 is outside"), (0.1, "no", "holds no classifier")):
         with pytest.raises(ValidationError, match=message):
             Filter(dclm_quality={"min": {"keep": keep, "classifier": str(tmp_path / name)}})
+
+
+@pytest.mark.parametrize("by_language", [False, True])
+def test_a_page_that_fails_everything_is_recorded_with_every_value_and_threshold(by_language):
+    """With bounds that are numbers, and with numbers for the page's language alone."""
+    page = {case[0]: case[1] for cases in BOUNDS.values() for case in cases[-1:]}
+    page |= {"duplicate_line_char_fraction": 0.25, "newline_word_ratio": 0.4, "letter_piece_fraction": 0.5}
+    own = Filter(presets=[]).model_dump(exclude={"presets"})
+    for params in own.values():
+        for key, value in params.items():
+            if by_language and isinstance(value, float):
+                params[key] = {page["language"]: value}
+        params["enabled"] = True
+    fate, = fates(page, presets=[], **own)
+    assert [f["rule"] for f in fate["failed"]] == list(RULE_TABLE)
+    for f in fate["failed"]:
+        params = RULE_TABLE[f["rule"]].params
+        assert f["value"] is not None and (f["threshold"] is None) == (f["rule"] == "language")
+        if f["threshold"] is not None:
+            below, above = f["value"] < f["threshold"], f["value"] > f["threshold"]
+            assert ("min" in params and below) or ("max" in params and above)
