@@ -89,7 +89,7 @@ def load_recipe(recipe: str, overrides: Mapping[str, Any] | None = None) -> Reci
         raise UserError(f"{path}{where}: this is not YAML; mend the file") from None
     if not isinstance(read, dict):
         raise UserError(f"{path}: a recipe is a mapping of stages to their settings")
-    merged = _merge(read, overrides or {})
+    merged = overlaid(read, overrides or {})
     return _validated(merged, path.name, overrides or {})
 
 
@@ -132,11 +132,12 @@ def _sentence(model: Any, problem: dict) -> str:
     return f"there is no setting {name}; there are {', '.join(prefix + v for v in valid)}"
 
 
-def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+def overlaid(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """`above` laid over `below`, mapping by mapping; lists and values are replaced."""
     merged = dict(below)
     for key, value in above.items():
         both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = _merge(merged[key], value) if both else value
+        merged[key] = overlaid(merged[key], value) if both else value
     return merged
 
 
@@ -153,5 +154,5 @@ def parse_overrides(assignments: Iterable[str]) -> dict[str, Any]:
             raise UserError(f"--set {assignment!r}: the value is not YAML") from None
         for part in reversed(name.strip().split(".")):
             parsed = {part: parsed}
-        overrides = _merge(overrides, parsed)
+        overrides = overlaid(overrides, parsed)
     return overrides

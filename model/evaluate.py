@@ -20,6 +20,7 @@ from model.finetune import read_rows
 from model.generate import load_run
 from model.process import run_main
 from model.settings import Evaluate, parse
+from model.texts import bits_per_byte, minimal_pairs
 from model.tokenizer import Tokenizer, load_tokenizer
 from model.train import document_losses
 from model.transformer import Transformer, token_losses
@@ -153,6 +154,10 @@ def evaluate(config: dict) -> dict:
                 results.append({"task": task, "metric": metric, "value": value, "domain": f"{few_shot}-shot",
                                 "few_shot": few_shot, "questions": count,
                                 "chance": float(np.mean([1 / len(row["choices"]) for row in rows]))})
+    for path in settings.texts:
+        results += bits_per_byte(model, tokenizer, path, settings)
+    for path in settings.pairs:
+        results += minimal_pairs(model, tokenizer, path, settings)
     result = {"run": about["run"], "step": about["step"], "results": results}
     temporary = Path(config["output"]).with_suffix(".partial")
     temporary.write_text(json.dumps(result, indent=1, sort_keys=True))

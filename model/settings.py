@@ -84,6 +84,9 @@ class Evaluate(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     benchmarks: list[str] = Field([], description="Multiple-choice jsonl{,.gz}: rows {query, choices, gold}.")
+    texts: list[str] = Field([], description="Clean text whose bits per byte to measure: text files, or jsonl{,.gz} "
+                                             "with rows of text.")
+    pairs: list[str] = Field([], description="Minimal pairs, such as BLiMP: jsonl{,.gz} with rows of good and bad.")
     few_shot: list[int] = Field([0], description="Numbers of worked examples put before each question.")
     limit: int = Field(0, ge=0, description="Questions of each benchmark at most; 0: all.")
     held_out: bool = Field(True, description="Bits per byte and perplexity on the corpus's held-out documents.")

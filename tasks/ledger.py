@@ -20,6 +20,11 @@ Kinds, their subjects and what the payload may say (all of it optional, other ke
     step         run name     steps: a list of step, loss, lr, tokens, seconds, grad_norm
     checkpoint   run name     step, path, sha256, tokens, samples, bytes
     evaluation   run name     step, task, metric, domain, value, n, checkpoint
+    ablation     its name     variant, recipe, settings, corpus, version, trained_tokens, epochs, task, metric, domain,
+                              seeds, mean, low, high, difference, difference_low, difference_high, p
+    classifier   its name     path, sha256, bytes, label, settings (and sources), auc, auc_low, auc_high, brier, ece,
+                              ece_scaled, keep, threshold, precision, recall, thresholds (a list of keep, threshold),
+                              reliability (a list of low, high, texts, probability, positive), counts of examples
     failure      what failed  stage, reason (a code), attempts, input
 """
 
@@ -46,7 +51,8 @@ EVENTS = pa.schema([
     ("payload", pa.string()),                   # JSON object
 ])
 KINDS = frozenset({
-    "run", "shard", "artifact", "publication", "training", "step", "checkpoint", "evaluation", "failure",
+    "run", "shard", "artifact", "publication", "training", "step", "checkpoint", "evaluation", "ablation",
+    "classifier", "failure",
 })
 FOLDER = "ledger/events"
 LOOSE = 64                                      # files of one day that are worth merging

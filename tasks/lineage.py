@@ -94,7 +94,7 @@ def from_events(found: Iterable[dict], broken: Iterable[str] = ()) -> Tables:
     An event whose payload has another shape than its kind says stays an event, and is a failure beside.
     """
     tables: Tables = defaultdict(list)
-    keyed: dict[str, dict] = {name: {} for name in ("runs", "trainings", "steps", "checkpoints")}
+    keyed: dict[str, dict] = {name: {} for name in ("runs", "trainings", "steps", "checkpoints", "ablations")}
     for event in found:
         at = event["at"].replace(tzinfo=None)
         tables["events"].append(event | {"recorded_at": at})
@@ -132,6 +132,13 @@ def _add(tables: Tables, keyed: dict[str, dict], event: dict, at: datetime) -> N
         keyed["checkpoints"][subject, said["step"]] = {"recorded_at": at} | said | {"run": subject}
     elif kind == "evaluation":
         tables["evaluations"].append(origin | said | {"run": subject})
+    elif kind == "ablation":                                # made again, its last word counts
+        measure = (subject, said["variant"], said["task"], said["metric"], said.get("domain"))
+        keyed["ablations"][measure] = origin | said | {"name": subject}
+    elif kind == "classifier":
+        tables["classifiers"].append(origin | said | {"name": subject})
+        for table, rows in (("thresholds", said.get("thresholds")), ("reliability", said.get("reliability"))):
+            tables[f"classifier_{table}"] += [row | {"name": subject, "sha256": said["sha256"]} for row in rows or []]
     elif kind == "artifact":
         tables["artifacts"].append(origin | {"name": subject} | said)
     elif kind == "publication":

@@ -172,6 +172,19 @@ def train(root: Root) -> None:
                                              "sha256": "c2", "tokens": 400, "samples": 4})
     ledger.record(root, "evaluation", "r1", {"step": 2, "task": "held-out", "metric": "bits_per_byte",
                                              "domain": "a.example", "value": 1.5})
+    measure = {"task": "clean", "metric": "bits_per_byte", "domain": "all", "seeds": 3}
+    ledger.record(root, "ablation", "first", measure | {"variant": "raw", "recipe": "raw", "mean": 9.9})  # made again
+    ledger.record(root, "ablation", "first", measure | {"variant": "raw", "recipe": "raw", "mean": 2.5, "corpus": "web",
+                                                        "version": 1, "epochs": 0.5, "settings": {}})
+    ledger.record(root, "ablation", "first", measure | {
+        "variant": "good", "recipe": "fineweb", "mean": 2.25, "difference": -0.25, "difference_low": -0.375,
+        "difference_high": -0.125, "p": 0.01, "corpus": "web", "version": 2, "settings": {"dedup": {"near": False}}})
+    for sha256, auc in (("old", 0.5), ("new", 0.875)):
+        ledger.record(root, "classifier", "good", {
+            "sha256": sha256, "auc": auc, "auc_low": 0.75, "auc_high": 0.9375, "ece": 0.0625, "held_out_positives": 30,
+            "held_out_negatives": 40, "settings": {"text": "words"}, "thresholds": [
+                {"keep": 0.1, "threshold": 0.75}, {"keep": 0.2, "threshold": 0.5}],
+            "reliability": [{"low": 0.9, "high": 1.0, "texts": 20, "probability": 0.95, "positive": 0.9}]})
     ledger.record(root, "training", "r1", {"state": "ended", "outcome": "ok", "tokens": 400, "loss_first": 9.0,
                                            "loss_last": 7.5, "energy_joules": 1000.0})
     ledger.record(root, "training", "tuned", {"state": "started", "task": "finetune", "base": "c2", "corpus": "web",

@@ -165,7 +165,7 @@ def test_deployments_are_those_that_are_documented():
     assert names == {
         "build-corpus/build-corpus", "build-corpus/sample", "build-corpus/commoncrawl", "refresh-corpus/nightly",
         "train-tokenizer/train-tokenizer", "pretrain/pretrain", "pretrain/sample", "finetune/finetune",
-        "evaluate/evaluate",
+        "evaluate/evaluate", "ablate/ablate",
     }  # fmt: skip
     for deployment in DEPLOYMENTS:
         assert deployment["work_pool"]["name"] == "gristmill"

@@ -63,3 +63,23 @@ CREATE TABLE checkpoints (
 CREATE TABLE evaluations (
     run VARCHAR, step BIGINT, task VARCHAR, metric VARCHAR, domain VARCHAR, value DOUBLE, n BIGINT, checkpoint VARCHAR,
     recorded_at TIMESTAMP);
+
+-- ablations: the mean over seeds of a variant's models in one measure, with its 95 % interval, and the difference from
+-- the first variant, paired by seed; NULL where one seed says nothing
+CREATE TABLE ablations (
+    name VARCHAR, variant VARCHAR, recipe VARCHAR, settings VARCHAR, corpus VARCHAR, version BIGINT,
+    trained_tokens BIGINT, epochs DOUBLE, task VARCHAR, metric VARCHAR, domain VARCHAR, seeds BIGINT, mean DOUBLE,
+    low DOUBLE, high DOUBLE, difference DOUBLE, difference_low DOUBLE, difference_high DOUBLE, p DOUBLE,
+    run_id VARCHAR, recorded_at TIMESTAMP);
+
+-- classifiers of quality: how they do on held-out texts, the scores that keep a share of random crawl, and in each range
+-- of probability how many texts are positive; what was trained again under a name has another sha256
+CREATE TABLE classifiers (
+    name VARCHAR, path VARCHAR, sha256 VARCHAR, bytes BIGINT, label VARCHAR, trained_positives BIGINT,
+    trained_negatives BIGINT, held_out_positives BIGINT, held_out_negatives BIGINT, vocabulary BIGINT, auc DOUBLE,
+    auc_low DOUBLE, auc_high DOUBLE, brier DOUBLE, ece DOUBLE, ece_scaled DOUBLE, keep DOUBLE, threshold DOUBLE,
+    true_positive BIGINT, false_positive BIGINT, false_negative BIGINT, true_negative BIGINT, precision DOUBLE,
+    recall DOUBLE, settings VARCHAR, run_id VARCHAR, recorded_at TIMESTAMP);
+CREATE TABLE classifier_thresholds (name VARCHAR, sha256 VARCHAR, keep DOUBLE, threshold DOUBLE);
+CREATE TABLE classifier_reliability (
+    name VARCHAR, sha256 VARCHAR, low DOUBLE, high DOUBLE, texts BIGINT, probability DOUBLE, positive DOUBLE);

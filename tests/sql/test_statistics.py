@@ -188,6 +188,21 @@ def test_trainings(home):
         ("tuned", "finetune", "web", 2, None, None, None, None, None, None, None)]
 
 
+def test_ablations(home):
+    assert rows(home, "ablations", "name variant recipe seeds mean difference verdict") == [
+        ("first", "raw", "raw", 3, 2.5, None, "baseline"), ("first", "good", "fineweb", 3, 2.25, -0.25, "better")]
+    assert rows(home, "ablations", "name", ablation="other") == []
+
+
+def test_classifiers(home):
+    assert rows(home, "classifiers", "name auc held_out_positives keep threshold") == [
+        ("good", 0.875, 30, 0.1, 0.75), ("good", 0.875, 30, 0.2, 0.5)]
+    assert rows(home, "classifiers", "threshold", keep="0.2") == [(0.5,)]
+    assert rows(home, "classifiers", "name", classifier="other") == []
+    reliability = query.run(home, "SELECT texts, positive FROM classifier_reliability WHERE sha256 = 'new'")
+    assert reliability.to_pylist() == [{"texts": 20, "positive": 0.9}]
+
+
 def test_why_a_url_was_dropped(home):
     columns = "version outcome stage rule value threshold duplicate_of_url similarity"
     assert rows(home, "why", columns, url=url_of("a/2")) == [
