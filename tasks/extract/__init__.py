@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.extract import opt_out
 from tasks.extract.codings import Expansion, Undecodable, dechunk, decompress
-from tasks.extract.content import Page, clean, cost_of, main_text
+from tasks.extract.content import Page, clean, main_text
 from tasks.extract.decode import decode_text
 from tasks.extract.main_content import parse
 from tasks.extract.records import Record, Unreadable, read_records
@@ -177,19 +177,21 @@ def _document(record: Record | Row, settings: Extract) -> dict[str, Any]:
 def _web_page(record: Record, settings: Extract) -> tuple[Page, str, int, list[str]]:
     """(page, charset, bytes of the decoded body, rights) of a response or resource record. Raises _Drop."""
     headers, body = _http(record, settings)
-    fields = dict(reversed(headers))  # the first of a name counts
+    fields = dict(reversed(headers))  # the first of a name counts, but codings add up
+    codings = ",".join(value for name in ("content-encoding", "transfer-encoding") for key, value in headers
+                       if key == name)
     content_type = fields.get("content-type", "")
     media_type = content_type.partition(";")[0].strip().lower()
     if not media_type:
         media_type = record.headers.get("warc-identified-payload-type") or _sniffed(body)
     if media_type not in _HTML and media_type != "text/plain":
         raise _Drop("media_type", detail=media_type if _MEDIA_TYPE.fullmatch(media_type) else "invalid")
-    if "chunked" in fields.get("transfer-encoding", "").lower():
+    if "chunked" in codings.lower():
         body = dechunk(body)
     limit = min(settings.max_record_bytes, max(_SMALL, int(settings.max_expansion * len(body))))
     encoded = len(body)
     try:
-        body = decompress(body, fields.get("content-encoding", ""), limit)
+        body = decompress(body, codings, limit)
     except Expansion as expansion:
         if limit == settings.max_record_bytes:
             raise _Drop("too_large", expansion.size, limit) from None
@@ -202,7 +204,7 @@ def _web_page(record: Record, settings: Extract) -> tuple[Page, str, int, list[s
         return Page("", clean(text)), charset, len(body), rights_signals(b"", headers)
     html = body if charset == "utf-8" else text.encode("utf-8", "replace")
     blocks = parse(html)
-    cost = cost_of(blocks)
+    cost = blocks.cost
     if cost.depth > settings.max_depth:
         raise _Drop("too_deep", cost.depth, settings.max_depth)
     if cost.pairs > settings.max_attribute_pairs and settings.engine != "gristmill":

@@ -1,11 +1,17 @@
 """From the bytes that a server sent to those of the page: the transfer coding and the content codings."""
 
 import re
-import zlib
+from itertools import islice
 
 import brotli
 import pyarrow as pa
+from isal import isal_zlib
 
+_MAGIC = (b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd")  # gzip, zstd
+_MAX_CODINGS = 8             # of one body
+_PIECE = 16 << 10            # bytes inflated at a time: what an error loses of a damaged body
+_MAX_TRIED = 1000            # lines of a body that are tried as the size of a chunk
+_CHUNK_WITHIN = re.compile(rb"(?<=\n)([0-9a-fA-F]{1,8})[ \t]*(?:;[^\n]{0,4096})?\r?\n")
 _CHUNK_SIZE = re.compile(rb"[ \t]*([0-9a-fA-F]{1,8})[ \t]*(?:;[^\n]{0,4096})?\r?\n")
 
 
@@ -24,11 +30,20 @@ class Undecodable(Exception):
 def dechunk(body: bytes) -> bytes:
     """`body` without the framing of the chunked transfer coding (RFC 9112, section 7.1).
 
-    A body that is not chunked comes back as it is: many crawlers remove the framing and keep the header.
-    What a broken or cut framing leaves is what had arrived.
+    A body that is not chunked comes back as it is: many crawlers remove the framing and keep the header. Where a size
+    is wrong, what lies before the next chunk that can be one, or else the end, is taken for data; what a cut framing
+    leaves is what had arrived.
     """
     pieces, position = [], 0
-    while match := _CHUNK_SIZE.match(body, position):
+    while position < len(body):
+        match = _CHUNK_SIZE.match(body, position)
+        if match is None:
+            if not pieces:
+                return body
+            match = _next_chunk(body, position)
+            pieces.append(body[position:match.start() if match else len(body)])
+            if match is None:
+                break
         size = int(match.group(1), 16)
         if size == 0:
             break
@@ -38,32 +53,45 @@ def dechunk(body: bytes) -> bytes:
     return b"".join(pieces) if pieces or body.strip() == b"0" else body
 
 
+def _next_chunk(body: bytes, position: int) -> re.Match | None:
+    """The size of the next chunk that ends where it says, or of the last one."""
+    for match in islice(_CHUNK_WITHIN.finditer(body, position), _MAX_TRIED):
+        end = match.end() + int(match.group(1), 16)
+        if end == match.end() or body.startswith((b"\r\n", b"\n"), end):
+            return match
+    return None
+
+
 def decompress(body: bytes, codings: str, limit: int) -> bytes:
     """`body` without its content codings (the value of Content-Encoding), at most `limit` bytes of it.
 
     What a cut or damaged body gave before the damage is returned; codings that the first bytes belie are passed
-    over. Raises Expansion over `limit`, Undecodable when nothing could be inflated.
+    over, and gzip and zstd that they betray are removed though no header says so. Raises Expansion over `limit`,
+    Undecodable when nothing could be inflated.
     """
-    for coding in reversed(codings.lower().split(",")):
+    for coding in reversed(codings.lower().split(",")[:_MAX_CODINGS]):
         coding = coding.strip()
-        if coding in ("gzip", "x-gzip") and body.startswith(b"\x1f\x8b"):
-            body = _inflate(body, 31, limit)
+        if body.startswith(_MAGIC):
+            body = _by_magic(body, limit)  # whatever the header calls it
         elif coding == "deflate" and body:
             zlib_header = len(body) > 1 and body[0] & 15 == 8 and (body[0] << 8 | body[1]) % 31 == 0
             body = _inflate(body, 15 if zlib_header else -15, limit)
         elif coding == "br" and body:
             body = _unbrotli(body, limit)
-        elif coding == "zstd" and body.startswith(b"\x28\xb5\x2f\xfd"):
-            body = _unzstd(body, limit)
-    return body
+    return _by_magic(body, limit) if body.startswith(_MAGIC) else body
+
+
+def _by_magic(body: bytes, limit: int) -> bytes:
+    return _inflate(body, 31, limit) if body.startswith(_MAGIC[0]) else _unzstd(body, limit)
 
 
 def _inflate(body: bytes, wbits: int, limit: int) -> bytes:
-    inflater = zlib.decompressobj(wbits)
-    pieces, size = [], 0
+    inflater = isal_zlib.decompressobj(wbits)
+    pieces, size, position = [], 0, 0
     try:
-        for start in range(0, len(body), 65536):
-            piece = body[start:start + 65536]
+        while position < len(body):
+            piece = body[position:position + _PIECE]
+            position += len(piece)
             while piece:
                 data = inflater.decompress(piece, limit + 1 - size)
                 pieces.append(data)
@@ -72,8 +100,11 @@ def _inflate(body: bytes, wbits: int, limit: int) -> bytes:
                     raise Expansion(size)
                 piece = inflater.unconsumed_tail
             if inflater.eof:
-                break
-    except zlib.error:
+                position -= len(inflater.unused_data)
+                if wbits != 31 or not body.startswith(_MAGIC[0], position):
+                    break
+                inflater = isal_zlib.decompressobj(wbits)  # gzip may have several members
+    except isal_zlib.error:
         if not size:
             if wbits < 0:  # declared deflate, and not compressed at all
                 return body

@@ -77,6 +77,45 @@ def test_codings_in_any_combination(tmp_path, coding, chunk):
     assert result.table["text"].to_pylist()[0].count(TEXT) == 1 and len(result.table) == 2
 
 
+STACKS = [("gzip, br", ["gzip", "br"]), ("deflate,zstd", ["deflate", "zstd"]), ("gzip, gzip", ["gzip", "gzip"]),
+          ("gzip, gzip", ["gzip"]), ("br", ["gzip"]), ("", ["gzip"]), ("", ["zstd"]), ("identity", ["gzip"]),
+          ("gzip, deflate, br", ["gzip", "deflate", "br"]), ("x, br", ["br"])]
+
+
+@pytest.mark.parametrize("chunk", [False, True])
+@pytest.mark.parametrize(("header", "codings"), STACKS)
+def test_stacked_and_false_codings(tmp_path, header, codings, chunk):
+    body = page(1)
+    for coding in codings:
+        body = CODINGS[coding](body)
+    lines = [("Content_Encoding", value.strip()) for value in header.split(",") if value]
+    made = http(chunked(body, 70) if chunk else body, **({"Transfer_Encoding": "chunked"} if chunk else {}))
+    for name, value in reversed(lines):  # each in a line of its own
+        made = made.replace(b"\r\n", f"\r\n{name.replace('_', '-')}: {value}\r\n".encode(), 1)
+    result = run(tmp_path, warc_record("response", "https://x.example/", made))
+    assert result.table["text"].to_pylist()[0].count(TEXT) == 1
+
+
+def test_a_transfer_coding_under_the_chunks(tmp_path):
+    result = run(tmp_path, response(1, chunked(gzip.compress(page(1))), Transfer_Encoding="gzip, chunked"))
+    assert len(result.table) == 1
+
+
+def test_a_body_of_several_gzip_members(tmp_path):
+    half = len(page(1)) // 2
+    body = gzip.compress(page(1)[:half]) + gzip.compress(page(1)[half:])
+    assert TEXT in run(tmp_path, response(1, body, Content_Encoding="gzip")).table["text"][0].as_py()
+
+
+@pytest.mark.parametrize("wrong", [b"1\r\n", b"12b\r\n", b"12f\r\n", b"fff0\r\n", b"zz\r\n", b""])
+def test_wrong_chunk_sizes(tmp_path, wrong):
+    body = page(1, "<p>and more of the same, to the end of this text</p>" * 20)
+    framed = chunked(body).replace(b"12c;ext=1\r\n", b"\0", 1).replace(b"12c;ext=1\r\n", wrong, 1).replace(
+        b"\0", b"12c;ext=1\r\n", 1)
+    text = run(tmp_path, response(1, framed, Transfer_Encoding="chunked")).table["text"].to_pylist()[0]
+    assert TEXT in text and text.count("to the end of this text") >= 18
+
+
 def test_headers_that_the_crawler_made_untrue(tmp_path):
     """Many crawlers store the decoded body under the headers as they were sent."""
     result = run(tmp_path, *(response(n, Content_Encoding=coding, Transfer_Encoding="chunked")
