@@ -337,7 +337,7 @@ def spell(data, offsets, table, in_word, alone):
     """Texts as words between single spaces: UTF-8 (uint8) and its n + 1 offsets.
 
     Args:
-        data, offsets: valid UTF-8 of n texts.
+        data, offsets: UTF-8 of n texts.
         table: class << 21 | folded code point, for each code point (tasks.annotate.words).
         in_word: by class, 1 for what words are made of, 2 for what joins a word that has begun.
         alone: the class of characters that are each a word.
@@ -349,15 +349,16 @@ def spell(data, offsets, table, in_word, alone):
         i, end, inside, begun = offsets[text], offsets[text + 1], False, at
         while i < end:
             b = np.int32(data[i])
+            point, width = np.int32(0xFFFD), 1          # what is no UTF-8, never read beyond the text's end
             if b < 0x80:
-                point, width = b, 1
-            elif b < 0xE0:
+                point = b
+            elif 0xC0 <= b < 0xE0 and i + 1 < end:
                 point, width = (b & 31) << 6 | data[i + 1] & 63, 2
-            elif b < 0xF0:
+            elif 0xE0 <= b < 0xF0 and i + 2 < end:
                 point, width = (b & 15) << 12 | (data[i + 1] & 63) << 6 | data[i + 2] & 63, 3
-            else:
+            elif 0xF0 <= b < 0xF5 and i + 3 < end:
                 point = (b & 7) << 18 | (data[i + 1] & 63) << 12 | (data[i + 2] & 63) << 6 | data[i + 3] & 63
-                width = 4
+                point, width = point if point < 0x110000 else np.int32(0xFFFD), 4
             i += width
             packed = table[point]
             kind = packed >> 21

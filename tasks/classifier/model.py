@@ -27,6 +27,7 @@ POSITIVE, NEGATIVE = "__label__hq", "__label__cc"       # DCLM's names: high qua
 MAGIC, VERSION = 793712314, 12                          # fastText's, src/fasttext.cc
 SUPERVISED, SOFTMAX = 3, 3
 WORD, LABEL = 0, 1
+EOS = b"</s>"                                           # the end of a text, the first of the words
 FOLDED_ROWS = 1 << 16                                   # of a matrix at a time: 26 MB with 100 dimensions
 
 Text = Literal["words", "raw"]

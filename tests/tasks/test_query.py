@@ -77,7 +77,7 @@ def test_a_long_query_is_ended(home):
 
 
 @pytest.mark.parametrize(("text", "says"), [
-    ("funel", "did you mean funnel"), ("zzz", "there are document_lengths"),
+    ("funel", "did you mean funnel"), ("zzz", "document_lengths, domains"),
     ("nowhere/x.sql", "cannot read nowhere/x.sql"),
     ("SELECT nothing", "nothing"), ("SELEC 1", "syntax error"), ("SELECT $a", "a")])
 def test_mistakes_are_one_sentence(home, text, says):
