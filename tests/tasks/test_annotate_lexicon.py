@@ -79,7 +79,8 @@ def test_a_wrong_file_is_one_sentence(lists, tmp_path):
 
 def test_every_language_has_its_words():
     every = lexicon()
-    assert set(JUSTEXT) | set(UNSPACED) == every.stop_words and every.long_lists == set(JUSTEXT) - {"ceb", "ht", "io", "war"}
+    assert every.stop_words == set(JUSTEXT) | set(UNSPACED)
+    assert every.long_lists == set(JUSTEXT) - {"ceb", "ht", "io", "war"}
     assert list(every.languages) == sorted(every.languages)
     for code, number in every.languages.items():
         held = every.flags[every.bounds[number]:every.bounds[number + 1]]
