@@ -151,6 +151,38 @@ def _run(module: str, flow: str, **parameters) -> dict[str, Any]:
         return getattr(importlib.import_module(module), flow)(**parameters, home=home)
 
 
+@app.command("train-classifier")
+def train_classifier(
+    positives: Annotated[
+        list[str],
+        typer.Option("--positive", "-p", help="good texts: a glob (JSONL, Parquet, text) or SQL; may be given again"),
+    ],
+    negatives: Annotated[
+        list[str] | None,
+        typer.Option("--negative", help="the others; by default the documents of --corpus in --language"),
+    ] = None,
+    name: Annotated[str, typer.Option("--name", "-n", help="the classifier's name")] = "quality",
+    corpus: Annotated[str, typer.Option("--corpus", help="whose documents are the negatives by default")] = "corpus",
+    language: Annotated[str, typer.Option("--language", help="of those documents")] = "en",
+    text_column: Annotated[str | None, typer.Option("--text-column", help="the column of the text in files")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="texts at most of each class")] = 200_000,
+    overrides: Overrides = None,
+    workers: Workers = 0,
+    as_json: Json = False,
+) -> None:
+    """Train a quality classifier on good texts and random crawl; print what it is worth and which score keeps how much.
+
+    gristmill train-classifier --positive 'sft/*.jsonl' --positive 'books/*.txt' --corpus web --name good
+    """
+    from flows.settings import parse_overrides
+    from tasks.classifier.training import Training
+
+    settings = _checked(Training, parse_overrides(overrides or []))
+    given = dict(name=name, positives=positives, negatives=negatives or [], corpus=corpus, language=language)
+    given |= dict(text_column=text_column, limit=limit, settings=settings, workers=workers)
+    _show(_run("flows.train_classifier", "train_classifier", **given), as_json)
+
+
 @app.command()
 def pretrain(
     corpus: Corpus = "corpus",
@@ -279,20 +311,25 @@ def ablate(
 def _train(module: str, flow: str, kind: str, overrides: list[str] | None, as_json: bool, **parameters) -> None:
     import importlib
 
-    from pydantic import ValidationError
-
-    from flows.settings import parse_overrides, sentences
+    from flows.settings import parse_overrides
 
     flows = importlib.import_module(module)
     given = parse_overrides(overrides or [])
+    processes = _checked(flows.Processes, given.pop("processes", {}))
+    settings = _checked(getattr(flows, kind), given)
+    _show(_run(module, flow, settings=settings, processes=processes, **parameters), as_json)
+
+
+def _checked(model: Any, given: dict[str, Any]) -> Any:
+    """The settings given with --set, as `model` has them."""
+    from pydantic import ValidationError
+
+    from flows.settings import sentences
+
     try:
-        model: Any = flows.Processes
-        processes = model.model_validate(given.pop("processes", {}))
-        model = getattr(flows, kind)
-        settings = model.model_validate(given)
+        return model.model_validate(given)
     except ValidationError as error:
         raise UserError(f"--set: {sentences(model, error)}") from None
-    _show(_run(module, flow, settings=settings, processes=processes, **parameters), as_json)
 
 
 def _show(result: Any, as_json: bool) -> None:
