@@ -153,13 +153,9 @@ def _run(module: str, flow: str, **parameters) -> dict[str, Any]:
 
 @app.command("train-classifier")
 def train_classifier(
-    positives: Annotated[
-        list[str],
-        typer.Option("--positive", "-p", help="good texts: a glob (JSONL, Parquet, text) or SQL; may be given again"),
-    ],
+    positives: Annotated[list[str], typer.Option("--positive", "-p", help="good texts: a glob or SQL; again for more")],
     negatives: Annotated[
-        list[str] | None,
-        typer.Option("--negative", help="the others; by default the documents of --corpus in --language"),
+        list[str] | None, typer.Option("--negative", help="the others; else the documents of --corpus in --language")
     ] = None,
     name: Annotated[str, typer.Option("--name", "-n", help="the classifier's name")] = "quality",
     corpus: Annotated[str, typer.Option("--corpus", help="whose documents are the negatives by default")] = "corpus",
