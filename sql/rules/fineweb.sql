@@ -30,9 +30,9 @@ short_line_fraction <= $max
 duplicate_line_char_fraction <= $max
 
 -- rule: fineweb_newlines
--- about: line feeds a word: lists
+-- about: line feeds a word or run of punctuation (datatrove counts both): lists
 -- source: datatrove, fineweb_quality_filter.py: new_line_ratio 0.3
--- value: newline_word_ratio
+-- value: CASE WHEN n_pieces = 0 THEN 0 ELSE newline_word_ratio * n_words / n_pieces END
 -- params: max=0.3
 -- keep when:
-newline_word_ratio <= $max
+CASE WHEN n_pieces = 0 THEN 0 ELSE newline_word_ratio * n_words / n_pieces END <= $max

@@ -4,8 +4,8 @@
 --
 -- Beside FineWeb: no rules of C4, none on paragraphs or on short lines, characters of duplicate lines at most 0.1.
 -- The language scores are GlotLID's: with another model (annotate.language.model) set language_score.min.
--- FineWeb-2 counts punctuation as words (n_pieces here) where it counts line feeds and letters a word, and so do the
--- rules below; its own segmenters for scripts without spaces are other ones than ours.
+-- FineWeb-2 counts punctuation as words (n_pieces here) where it counts words with a letter, and so does the rule below;
+-- its own segmenters for scripts without spaces are other ones than ours.
 
 -- use: language keep=[]
 -- use: language_score min='fineweb2:language_score'
@@ -24,6 +24,7 @@
 -- use: gopher_duplicate_10grams max='fineweb2:dup_10_gram'
 -- use: fineweb_line_punctuation min='fineweb2:line_punct_thr'
 -- use: fineweb_duplicate_line_chars max=0.1
+-- use: fineweb_newlines max='fineweb2:new_line_ratio'
 
 -- rule: fineweb2_letters
 -- about: words that hold a letter, among words and runs of punctuation
@@ -32,14 +33,6 @@
 -- params: min='fineweb2:max_non_alpha_words_ratio'
 -- keep when:
 letter_piece_fraction >= $min
-
--- rule: fineweb2_newlines
--- about: line feeds a word or run of punctuation: lists
--- source: fineweb-2-pipeline.py and configs: new_line_ratio
--- value: CASE WHEN n_pieces = 0 THEN 0 ELSE newline_word_ratio * n_words / n_pieces END
--- params: max='fineweb2:new_line_ratio'
--- keep when:
-CASE WHEN n_pieces = 0 THEN 0 ELSE newline_word_ratio * n_words / n_pieces END <= $max
 
 -- rule: fineweb2_stop_words
 -- about: how many of the commonest words of its language occur; languages without a list pass

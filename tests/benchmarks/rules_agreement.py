@@ -34,7 +34,6 @@ PAIRS = {
     "c4_sentences": ("c4_sentences", None), "c4_curly_brackets": ("curly", None), "c4_lorem_ipsum": ("lorem", None),
     "fineweb_line_punctuation": ("line_punctuation", None), "fineweb_short_lines": ("short_lines", None),
     "fineweb_duplicate_line_chars": ("fineweb_line_chars", None), "fineweb_newlines": ("newlines", None),
-    "fineweb2_newlines": ("newlines", None),
     "= gopher": ("gopher", None), "= fineweb": ("fineweb", None), "= dclm without lines and model": (None, "dclm"),
 }
 
