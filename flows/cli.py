@@ -173,10 +173,9 @@ def train_classifier(
     from flows.settings import parse_overrides
     from tasks.classifier.training import Training
 
-    settings = _checked(Training, parse_overrides(overrides or []))
     given = dict(name=name, positives=positives, negatives=negatives or [], corpus=corpus, language=language)
-    given |= dict(text_column=text_column, limit=limit, settings=settings, workers=workers)
-    _show(_run("flows.train_classifier", "train_classifier", **given), as_json)
+    given |= dict(text_column=text_column, settings=_checked(Training, parse_overrides(overrides or [])))
+    _show(_run("flows.train_classifier", "train_classifier", **given, limit=limit, workers=workers), as_json)
 
 
 @app.command()
@@ -317,7 +316,6 @@ def _train(module: str, flow: str, kind: str, overrides: list[str] | None, as_js
 
 
 def _checked(model: Any, given: dict[str, Any]) -> Any:
-    """The settings given with --set, as `model` has them."""
     from pydantic import ValidationError
 
     from flows.settings import sentences
