@@ -16,7 +16,6 @@ Formats: WARC 1.0 and 1.1 (https://iipc.github.io/warc-specifications/), ARC 1 a
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 
 from tasks.extract.window import CHUNK, Coding, Damaged, Member, Stream, Window, beginning, coding, skippable
 from tasks.ingest import compression
@@ -104,8 +103,8 @@ def _read_members(window: Window, start: int, end: int, max_bytes: int,
         if skip := skippable(window, position):
             position += skip
             continue
-        member, owned = Member(window, position, packed), position >= start
-        stream = Stream(member.read, more=partial(member.extend, _starts_record))
+        member, owned = Member(window, position, packed, _starts_record), position >= start
+        stream = Stream(member.read, member=member)
         try:
             if window.at(position, len(packed.magic)) != packed.magic:
                 raise Damaged("not_a_member")
@@ -143,7 +142,8 @@ def _member_records(member: Member, stream: Stream, max_bytes: int) -> Iterator[
             stream.require(size + wanted)
         with stream.peek(size + wanted + 4096) as view:
             rest, there = bytes(view[size + wanted:]), len(view) - size
-        alone = length is None or not _starts_record(rest)
+        rest = rest.lstrip(b"\r\n")
+        alone = length is None or not rest or not (b"WARC/".startswith(rest[:5]) or _starts_record(rest))
         if alone and there <= max_bytes:
             stream.check()
             with stream.peek(size + max_bytes + 1) as view:
@@ -240,7 +240,7 @@ def _misfit(stream: Stream, at: int, size: int, length: int | None, max_bytes: i
         stream.check()
     if there < whole:
         return "truncated"
-    return "content_length" if rest and not rest.startswith(b"WARC/") and pattern is _NEXT_WARC else None
+    return None if b"WARC/".startswith(rest[:5]) or pattern is _NEXT_ARC else "content_length"
 
 
 def _http_block(data: bytes, size: int, pattern: re.Pattern) -> bytes | None:
@@ -259,12 +259,12 @@ def _http_block(data: bytes, size: int, pattern: re.Pattern) -> bytes | None:
 def _head(stream: Stream) -> tuple[str, dict[str, str], int | None, int] | None:
     """(type, headers, length of the block, bytes of the header) of the record that begins here; None if none does."""
     data = stream.look(4096)
-    if data.startswith(b"WARC/"):
+    if b"WARC/".startswith(data[:5]):
         match = _BLANK_LINE.search(data)
         if match is None:
-            stream.require(4096)
+            stream.require(MAX_HEAD, _BLANK_LINE)
             data = stream.look(MAX_HEAD)
-            match = _BLANK_LINE.search(data)
+            match = _BLANK_LINE.search(data) if data.startswith(b"WARC/") else None
         return None if match is None else _warc_head(data[:match.end()])
     match = _ARC.match(data)
     return None if match is None else _arc_head(match)

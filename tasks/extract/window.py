@@ -114,10 +114,12 @@ def skippable(window: Window, position: int) -> int:
 
 
 class Member:
-    """The decompressed bytes of the member at `start`, its checksum verified at the end."""
+    """The decompressed bytes of the member at `start`, its checksum verified at the end; and of those that follow when
+    the file was cut into members without regard to records, as bgzip cuts it."""
 
-    def __init__(self, window: Window, start: int, coding: Coding):
+    def __init__(self, window: Window, start: int, coding: Coding, starts_record: Callable[[bytes], bool]):
         self._window, self._coding, self._frame = window, coding, coding.open()
+        self._starts_record = starts_record
         self.start, self.fed, self.inflated = start, start, 0
 
     @property
@@ -151,16 +153,24 @@ class Member:
         while self.read(CHUNK):
             pass
 
-    def extend(self, starts_record: Callable[[bytes], bool]) -> bool:
-        """Goes on with the next member if there is one that does not begin like a record, as in a file whose members
-        were cut without regard to records (bgzip)."""
+    def extend(self) -> bool:
+        """Goes on with the member that follows, if one does and it does not begin like a record."""
         window, position = self._window, self.end
         if not self._frame.eof or window.at(position, len(self._coding.magic)) != self._coding.magic:
             return False
-        if starts_record(beginning(window, position, self._coding)):
+        if self._starts_record(beginning(window, position, self._coding)):
             return False
         self._frame, self.fed = self._coding.open(), position
         return True
+
+    @property
+    def state(self) -> tuple:
+        return self._frame, self.fed, self.inflated
+
+    @state.setter
+    def state(self, state: tuple) -> None:
+        """Back to the end of a member from which `extend` went on."""
+        self._frame, self.fed, self.inflated = state
 
 
 def beginning(window: Window, position: int, coding: Coding) -> bytes:
@@ -174,8 +184,8 @@ def beginning(window: Window, position: int, coding: Coding) -> bytes:
 class Stream:
     """Bytes read forwards, with sight of what comes next."""
 
-    def __init__(self, read: Callable[[int], bytes], position: int = 0, more: Callable[[], bool] = lambda: False):
-        self._read, self._more, self._data, self.position = read, more, bytearray(), position
+    def __init__(self, read: Callable[[int], bytes], position: int = 0, member: Member | None = None):
+        self._read, self._member, self._data, self.position = read, member, bytearray(), position
         self.damage: Damaged | None = None
 
     def peek(self, n: int) -> memoryview:
@@ -190,13 +200,21 @@ class Stream:
             self.damage = damage
         return memoryview(self._data)[:n]
 
-    def require(self, n: int) -> None:
-        """Brings the next `n` bytes into sight, from the members that follow too when they are needed for it."""
-        with self.peek(n) as view:
-            there = len(view)
-        while there < n and self.damage is None and self._more():
-            with self.peek(n) as view:
-                there = len(view)
+    def require(self, n: int, pattern: re.Pattern | None = None) -> None:
+        """Brings the next `n` bytes (or less, up to a match of `pattern`) into sight, from the members that follow too
+        when they have what is missing; else these are left as members of their own."""
+        def enough():
+            return len(self._data) >= n or bool(pattern and pattern.search(self._data))
+
+        self.peek(n).release()
+        if self._member is None or self.damage is not None or enough():
+            return
+        state, length = self._member.state, len(self._data)
+        while not enough() and self.damage is None and self._member.extend():
+            self.peek(n).release()
+        if not enough():
+            self._member.state, self.damage = state, None
+            del self._data[length:]
 
     def check(self) -> None:
         """Raises the damage that ended the stream, if any did."""

@@ -240,6 +240,17 @@ def test_a_header_in_a_member_of_its_own(tmp_path):
     assert len(urls(found)) == 3 and not spans(found) and found[1].block == http(page(1))
 
 
+def test_a_member_that_does_not_complete_a_record_is_its_own(tmp_path):
+    wrong = warc_record("response", "https://long.example/", http(page(5)), length=9999)
+    for other in (b"no record", b"x" * 4000):
+        found = read(write(tmp_path, members(wrong, other, response(2))))
+        assert len(urls(found)) == 2 and found[0].block.strip() == http(page(5))
+        assert [s[2] for s in spans(found)] == ["not_a_record"]
+    hurt = members(b"x" * 4000)[:-9] + b"y" * 9
+    found = read(write(tmp_path, members(wrong) + hurt + members(response(2))))
+    assert len(urls(found)) == 2 and [s[1:] for s in spans(found)] == [(len(hurt), "corrupt")]
+
+
 def test_a_skippable_frame_that_leads_nowhere_hides_nothing(tmp_path):
     frame = b"\x50\x2a\x4d\x18\xff\xff\xff\x00"
     first, second, third = (PACKS["zst"](response(n)) for n in range(3))
