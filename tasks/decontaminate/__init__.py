@@ -1,8 +1,8 @@
 """Finds benchmark items in documents, so that an evaluation measures more than memory, and drops, cuts or tags.
 
-A document is hit by GPT-3's rule, 13 words in a row that an item has too, or by likeness: four fifths of an item's words
-in their order, which finds items that were lightly reworded. What a word is: `words`; which texts an item has and which
-are too short to count: `items`; what a match is: `search`; what is cut: `cuts`.
+A document is hit by GPT-3's rule, 13 words in a row that an item has too, or by likeness: four fifths of an item's
+words in their order, which finds items that were lightly reworded. What a word is: `words`; which texts an item has
+and which are too short to count: `items`; what a match is: `search`; what is cut: `cuts`.
 
 Memory: 0.1 GB for the index of 130,000 items in each process, and 14 bytes for each byte of the longest text.
 """
@@ -32,8 +32,8 @@ class Decontaminate(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     benchmarks: tuple[str, ...] = Field(
-        (), description="Benchmark files (JSON lines, .gz allowed): paths, URIs, globs, folders; \"sample:\" is the one "
-        "that comes with the sample crawl. When empty all documents stay.")
+        (), description="Benchmark files (JSON lines, .gz allowed): paths, URIs, globs, folders; \"sample:\" is the "
+        "one that comes with the sample crawl. When empty all documents stay.")
     fields: tuple[str, ...] = Field(
         (), description="Fields of the items' texts, where they have other names than the known ones.")
     action: Literal["drop", "cut", "tag"] = Field(
@@ -68,8 +68,8 @@ def resources(settings: Decontaminate) -> list[str]:
     return located(settings.benchmarks)
 
 
-benchmark_index = Stage("benchmark_index", version=1, settings=Decontaminate, needs={}, makes=INDEX, resources=resources,
-                        libraries=("unicodedata",))
+benchmark_index = Stage("benchmark_index", version=1, settings=Decontaminate, needs={}, makes=INDEX,
+                        resources=resources, libraries=("unicodedata",))
 
 
 @benchmark_index.shard
@@ -91,12 +91,14 @@ decontaminate = Stage(
 
 
 @decontaminate.shard
-def clean(documents: pa.Table, spans: pa.Table, kept: pa.Table, benchmarks: pa.Table, settings: Decontaminate) -> Result:
+def clean(
+    documents: pa.Table, spans: pa.Table, kept: pa.Table, benchmarks: pa.Table, settings: Decontaminate
+) -> Result:
     """Keeps the documents without a benchmark item; those with one are dropped, cut or tagged.
 
     A fate's detail is "BENCHMARK:ITEM" of the item of which the document holds most words, its similarity the share of
-    the item's words, its value the number of n-grams (rule ngram_overlap), that share (item_similarity) or the number of
-    pieces (too_many_pieces).
+    the item's words, its value the number of n-grams (rule ngram_overlap), that share (item_similarity) or the number
+    of pieces (too_many_pieces).
     """
     index, rows, edits = from_table(benchmarks), take(documents, kept), matching(kept, spans)
 

@@ -21,6 +21,7 @@ from tasks.spans import utf8
 SEED = 8              # half words
 DENSE, STRIDE = 32, 4
 REPEATS = 4           # of the same seed in a passage that are indexed
+ANY, NONE = 0, 255    # instead of 8 bits of a word
 BASE = np.uint64(0xD6E8FEB86659FD93)
 
 # One row for each array of `Index`.
@@ -38,13 +39,12 @@ class Index(NamedTuple):
         telling: (t) uint8, 0 for words in seeds that many items share.
         grams: (p) int32, n-grams of the passage.
         exact: (p) uint8, 1 for passages that count only whole.
+        told: (p) int32, telling words of the passage.
         owners: (o) int32, the items of passage p are owners[owned[p]:owned[p + 1]]; owned is int64 (p + 1).
         bits: (b) uint64, two bits of one word for each seed; b is a power of two.
-        directory: (d + 1) uint32, the seeds with the same first bits; d is a power of two.
-        prints: (s) uint32, the last bits of each seed.
-        posted: (s + 1) uint32, the postings of each seed.
-        ends, passages: (q) uint32, the last word of a seed in `words`, and its passage.
-        around: (q) uint16, the word before and the word after the seed, 8 bits each, 0 where the passage ends.
+        directory: (d + 1) uint32, the postings of the seeds with the same first bits; d is a power of two.
+        postings: (q) uint64, of seeds: 16 last bits of its hash, 8 of the word before, 8 of the word after (ANY at the
+            passage's ends, NONE where only the other one counts), 32 of the place of its last word in `words`.
         names: item names as UTF-8 JSON: [[benchmark, item], ...].
     """
 
@@ -56,15 +56,12 @@ class Index(NamedTuple):
     telling: np.ndarray
     grams: np.ndarray
     exact: np.ndarray
+    told: np.ndarray
     owners: np.ndarray
     owned: np.ndarray
     bits: np.ndarray
     directory: np.ndarray
-    prints: np.ndarray
-    posted: np.ndarray
-    ends: np.ndarray
-    passages: np.ndarray
-    around: np.ndarray
+    postings: np.ndarray
     names: np.ndarray
 
 
@@ -128,9 +125,10 @@ def build(items: Sequence[Item], ngram: int, min_words: int, exact_words: int, m
     for back in range(SEED):
         telling[common[counts[common] > back] - back] = 0
     exact = (lengths(words, starts) < 2 * min_words).astype(np.uint8)
-    seeds = _seeds(words, starts, passage_of, hashes, counts)
+    told = np.bincount(passage_of, weights=telling, minlength=len(starts) - 1).astype(np.int32)
+    seeds = _seeds(words, starts, passage_of, hashes, counts, exact)
     names = np.frombuffer(_json([[item.benchmark, item.name] for item in items]), np.uint8)
-    return Index(table, expansions, words, starts, reach, telling, grams, exact, owners, owned, *seeds, names)
+    return Index(table, expansions, words, starts, reach, telling, grams, exact, told, owners, owned, *seeds, names)
 
 
 def _json(value) -> bytes:
@@ -167,7 +165,7 @@ def _passages(items: Sequence[Item], table, expansions, ngram: int, min_words: i
 
 
 def _distinct(words, starts, item_of, max_items):
-    """Passages of equal words become one, that of all their items; those of more than `max_items` are templates, and go.
+    """Passages of equal words become one, that of all their items; those of more than `max_items` are templates: gone.
 
     Returns (words, starts, owners, owned)."""
     keys: dict[bytes, dict[int, None]] = {}
@@ -199,31 +197,32 @@ def _shared(hashes, counts, passage_of, owners, owned, max_items) -> np.ndarray:
     return out
 
 
-def _seeds(words, starts, passage_of, hashes, counts):
-    """(bits, directory, prints, posted, ends, passages, around) of `Index`."""
+def _seeds(words, starts, passage_of, hashes, counts, exact):
+    """(bits, directory, postings) of `Index`."""
     sizes = np.diff(starts)[passage_of]
     place = np.arange(len(words)) - starts[:-1][passage_of]
-    last = np.arange(len(words)) == starts[1:][passage_of] - 1
-    ends = np.flatnonzero((counts > 0) & ((sizes <= DENSE) | (place % STRIDE == 0) | last))
-    order = ends[np.lexsort((ends, passage_of[ends], hashes[ends]))]
+    last = place == sizes - 1
+    whole = exact[passage_of] > 0
+    taken = np.where(whole, last, (sizes <= DENSE) | (place % STRIDE == 0) | last)
+    ends = np.flatnonzero((counts > 0) & taken)
+    order = ends[np.lexsort((ends, hashes[ends]))]
     # Of a seed that repeats within a passage the first few are enough: "a a a a a ..." would cost its square.
     same = (hashes[order][1:] == hashes[order][:-1]) & (passage_of[order][1:] == passage_of[order][:-1])
     begun = np.maximum.accumulate(np.where(np.append(False, same)[:len(order)], 0, np.arange(len(order))))
     order = order[np.arange(len(order)) - begun < REPEATS]
-    keys, firsts = np.unique(hashes[order], return_index=True)
+    keys = hashes[order]
     power = max(4, int(np.ceil(np.log2(max(1, len(keys))))))
-    tops = (keys >> np.uint64(64 - power)).astype(np.int64)
-    directory = np.searchsorted(tops, np.arange((1 << power) + 1)).astype(np.uint32)
+    directory = np.searchsorted((keys >> np.uint64(64 - power)).astype(np.int64), np.arange((1 << power) + 1))
     bits = np.zeros(1 << max(6, power - 2), np.uint64)      # 16 to 32 bits a seed
     masks = np.uint64(1) << (keys & np.uint64(63)) | np.uint64(1) << (keys >> np.uint64(6) & np.uint64(63))
     np.bitwise_or.at(bits, (keys >> np.uint64(12) & np.uint64(len(bits) - 1)).astype(np.int64), masks)
-    before, after = order - counts[order], order + 1
-    passages = passage_of[order]
-    close = np.append(1 + (words >> 1) % 255, 0).astype(np.uint16)
-    left = np.where(before >= starts[:-1][passages], close[before], 0)
-    right = np.where(after < starts[1:][passages], close[after], 0)
-    return (bits, directory, keys.astype(np.uint32), np.append(firsts, len(order)).astype(np.uint32),
-            order.astype(np.uint32), passages.astype(np.uint32), (left * 256 + right).astype(np.uint16))
+    close = np.append(1 + (words >> 1) % 254, 0).astype(np.uint64)
+    before, after, passage = order - counts[order], order + 1, passage_of[order]
+    left = np.where(before >= starts[:-1][passage], close[before], ANY).astype(np.uint64)
+    right = np.where(after < starts[1:][passage], close[after], ANY).astype(np.uint64)
+    right[whole[order]] = NONE
+    postings = (keys & np.uint64(0xFFFF)) << np.uint64(48) | left << np.uint64(40) | right << np.uint64(32)
+    return bits, directory.astype(np.uint32), postings | order.astype(np.uint64)
 
 
 def as_table(index: Index) -> pa.Table:

@@ -6,8 +6,8 @@ Its answer is a field of `ANSWERS`, or the choice that a field of `GOLDS` counts
 its line number. Passages, in words as `words` defines them:
 
 - every section of `min_words` words or more;
-- when no section is that long: the whole prompt, if it has `exact_words` or more; with fewer words than `min_words` also
-  the prompt with the answer and the prompt with all its choices, if these have `min_words` or more;
+- when no section is that long: the whole prompt, if it has `exact_words` or more; with fewer words than `min_words`
+  also the prompt with the answer and the prompt with all its choices, if these have `min_words` or more;
 - every choice and answer of `ngram` words or more: shorter ones alone are phrases of the language.
 """
 
@@ -31,8 +31,8 @@ ANSWERS = ("answer", "continuation", "target", "canonical_solution")
 GOLDS = ("gold", "label", "answer")
 NAMES = ("id", "task_id")
 # Labels of templates: at the head of a line, or of options within one.
-_LABEL = re.compile(r"(?m)^[ \t]*(?:(?:Question|Answer|Passage|Context|Choices|Options|Goal|Problem|Input|Output|Text|Q|A)"
-                    r"[ \t]*:|\(?[A-J][.)](?=\s))")
+_LABEL = re.compile(r"(?m)^[ \t]*(?:(?:Question|Answer|Passage|Context|Choices|Options|Goal|Problem|Input|Output|Text"
+                    r"|Q|A)[ \t]*:|\(?[A-J][.)](?=\s))")
 _FILE = re.compile(r"\.(?:jsonl|ndjson|json|txt)(?:\.gz)?$")
 
 

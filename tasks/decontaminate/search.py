@@ -2,12 +2,12 @@
 
 At every seed of the index that a document has, document and passage are laid beside each other, and the equal words
 before and after it are followed, over gaps of up to `GAP` words replaced, left out or put in between as long as two
-words in a row are equal beyond. What is then between the first and the last equal word is a *match*:
+words in a row are equal beyond. What is between the first equal word and the last is a *match*:
 
 - `ngram_overlap` (GPT-3's rule, https://arxiv.org/abs/2005.14165, appendix C): it holds `min_ngrams` n-grams of the
   passage without a gap, or all it has, and `min_fraction` of its words;
 - `item_similarity`: `similarity` of the passage's words are equal, and half of those that tell it from other items;
-  passages shorter than `min_words` must be there whole.
+  passages shorter than `min_words`, and all when it is 1, must be there whole and without a gap.
 """
 
 from typing import NamedTuple
@@ -16,12 +16,12 @@ import numba
 import numpy as np
 import pyarrow as pa
 
-from tasks.decontaminate.index import SEED, Index, mixed
+from tasks.decontaminate.index import ANY, NONE, SEED, Index, mixed
 from tasks.decontaminate.words import split_words
 from tasks.spans import utf8
 
 GAP = 4
-MANY = 8              # of more postings of a seed only those are followed whose next word fits too
+MANY = 16             # of more postings of a seed only those are followed of which a word beside it is equal too
 BLOCK = 2048          # words whose bits are asked for together: the cache misses overlap
 RULES = ("ngram_overlap", "item_similarity")
 
@@ -109,18 +109,19 @@ def _follow(known, telling, reach, i, bound, words, j, limit, step):
 
 
 @numba.njit(cache=True)
-def scan(data, offsets, table, expansions, known, starts, reach, telling, grams, exact, bits, directory, prints, posted,
-         posting_ends, posting_passages, around, told, min_ngrams, min_fraction, similarity):
+def scan(data, offsets, table, expansions, known, starts, reach, telling, grams, exact, told, bits, directory, postings,
+         min_ngrams, min_fraction, similarity):
     """Matches in n texts: int64 (m, 7) of text, begin and end byte in it, passage, rule, n-grams, equal words.
 
-    `told` is the number of telling words of each passage; the other arrays are those of `Index`.
+    The arrays are those of `Index`, with its words as `known`.
     """
     found, longest = [], 0
     for text in range(len(offsets) - 1):
         longest = max(longest, offsets[text + 1] - offsets[text])
     words = np.empty(longest // 2 + 2, np.uint32)
-    begins, ends = np.empty(longest // 2 + 2, np.int64), np.empty(longest // 2 + 2, np.int64)
+    begins, ends = np.empty(longest // 2 + 2, np.int32), np.empty(longest // 2 + 2, np.int32)
     hashes, last_words, sizes = np.empty(BLOCK, np.uint64), np.empty(BLOCK, np.int64), np.empty(BLOCK, np.int64)
+    passed, firsts, lasts = np.empty(BLOCK + 1, np.int64), np.empty(BLOCK, np.int64), np.empty(BLOCK, np.int64)
     power = np.ones(SEED + 1, np.uint64)
     for k in range(1, SEED + 1):
         power[k] = power[k - 1] * np.uint64(0xD6E8FEB86659FD93)
@@ -130,7 +131,7 @@ def scan(data, offsets, table, expansions, known, starts, reach, telling, grams,
         n = split_words(data, offsets[text], offsets[text + 1], table, expansions, words, begins, ends)
         value, count, size = np.uint64(0), 0, 0
         for block in range(0, n, BLOCK):
-            candidates = 0
+            run = 0
             for k in range(block, min(n, block + BLOCK)):
                 width = 2 - np.int64(words[k] & 1)
                 value = value * np.uint64(0xD6E8FEB86659FD93) + np.uint64(words[k])
@@ -143,33 +144,40 @@ def scan(data, offsets, table, expansions, known, starts, reach, telling, grams,
                         size -= 2 - np.int64(oldest & 1)
                         count -= 1
                         oldest = words[k - count + 1]
-                    mark = mixed(value, count)
-                    both = np.uint64(1) << (mark & np.uint64(63)) | np.uint64(1) << (mark >> np.uint64(6) & np.uint64(63))
-                    hashes[candidates], last_words[candidates], sizes[candidates] = mark, k, count
-                    candidates += bits[(mark >> np.uint64(12)) & mask] & both == both
-            for candidate in range(candidates):
-                mark, k = hashes[candidate], last_words[candidate]
-                top = mark >> shift
-                for seed in range(directory[top], directory[top + np.uint64(1)]):
-                    if prints[seed] != np.uint32(mark & np.uint64(0xFFFFFFFF)):
-                        continue
-                    first = k - sizes[candidate] + 1
-                    before = 1 + (words[first - 1] >> 1) % 255 if first > 0 else 256
-                    after = 1 + (words[k + 1] >> 1) % 255 if k + 1 < n else 256
-                    many = posted[seed + 1] - posted[seed] > MANY
-                    for posting in range(posted[seed], posted[seed + 1]):
-                        if many:
-                            left, right = around[posting] >> 8, around[posting] & 255
-                            if left and left != before and right and right != after:
-                                continue
-                        passage, place = np.int64(posting_passages[posting]), np.int64(posting_ends[posting])
+                    hashes[run], last_words[run], sizes[run] = mixed(value, count), k, count
+                    run += 1
+            candidates = 0
+            for nth in range(run):                           # nothing else, so that many cache misses are under way
+                mark = hashes[nth]
+                two = np.uint64(1) << (mark & np.uint64(63)) | np.uint64(1) << (mark >> np.uint64(6) & np.uint64(63))
+                passed[candidates] = nth
+                candidates += bits[(mark >> np.uint64(12)) & mask] & two == two
+            for nth in range(candidates):
+                top = hashes[passed[nth]] >> shift
+                firsts[nth], lasts[nth] = directory[top], directory[top + np.uint64(1)]
+            for nth in range(candidates):
+                mark, k = hashes[passed[nth]], last_words[passed[nth]]
+                first = k - sizes[passed[nth]] + 1
+                before = 1 + np.uint64(words[first - 1] >> 1) % np.uint64(254) if first > 0 else np.uint64(256)
+                after = 1 + np.uint64(words[k + 1] >> 1) % np.uint64(254) if k + 1 < n else np.uint64(256)
+                edge = np.uint64(ANY if lasts[nth] - firsts[nth] <= MANY else 257)
+                for at in range(firsts[nth], lasts[nth]):
+                    posting = postings[at]
+                    if posting >> np.uint64(48) == mark & np.uint64(0xFFFF):
+                        left = posting >> np.uint64(40) & np.uint64(255)
+                        right = posting >> np.uint64(32) & np.uint64(255)
+                        if not (left == before or right == after or left == edge or right == edge
+                                or left == ANY and right == NONE):
+                            continue
+                        place = np.int64(posting & np.uint64(0xFFFFFFFF))
+                        passage = np.searchsorted(starts, place, side="right") - 1
                         # A match goes on as long as place and word go on together: its other seeds tell nothing new.
                         if done_word[passage] >= text << 32 | k and done_place[passage] == place - k:
                             continue
                         low, high = starts[passage], starts[passage + 1]
                         run_before, equal, telling_equal, ngrams, begin = _follow(
                             known, telling, reach, place, low - 1, words, k, -1, -1)
-                        if run_before < sizes[candidate]:
+                        if run_before < sizes[passed[nth]]:
                             continue                         # two runs of the same hash
                         run_after, equal_after, telling_after, ngrams_after, end = _follow(
                             known, telling, reach, place + 1, high, words, k + 1, n, 1)
@@ -180,14 +188,14 @@ def scan(data, offsets, table, expansions, known, starts, reach, telling, grams,
                         rule = -1
                         if ngrams > 0 and ngrams >= min(min_ngrams, grams[passage]) and equal >= min_fraction * total:
                             rule = 0
-                        elif equal == total:
+                        elif run_before + run_after == total:
                             rule = 1
-                        elif (not exact[passage] and equal >= similarity * total
+                        elif (similarity < 1 and not exact[passage] and equal >= similarity * total - 1e-9
                                 and told[passage] > 0 and 2 * telling_equal >= told[passage]):
                             rule = 1
                         if rule >= 0:
                             done_word[passage], done_place[passage] = text << 32 | (k + run_after), place - k
-                            found.append((np.int64(text), begins[begin] - offsets[text], ends[end] - offsets[text], passage,
+                            found.append((np.int64(text), np.int64(begins[begin]), np.int64(ends[end]), passage,
                                           np.int64(rule), np.int64(ngrams), np.int64(equal)))
     out = np.empty((len(found), 7), np.int64)
     for k in range(len(found)):
@@ -200,11 +208,9 @@ def matches(texts: pa.ChunkedArray | pa.Array, index: Index, min_ngrams: int = 1
             similarity: float = 0.8) -> dict[int, list[Match]]:
     """The matches of each text that has some, by its place: in the order of the text, the longest first where several
     begin together, one for each passage where they overlap."""
-    told = np.add.reduceat(np.append(index.telling, 0).astype(np.int32), index.starts)[:-1] if len(index.grams) else \
-        np.zeros(0, np.int32)
     rows = scan(*utf8(texts), index.table, index.expansions, index.words, index.starts, index.reach, index.telling,
-                index.grams, index.exact, index.bits, index.directory, index.prints, index.posted, index.ends,
-                index.passages, index.around, told, min_ngrams, min_fraction, similarity)
+                index.grams, index.exact, index.told, index.bits, index.directory, index.postings, min_ngrams,
+                min_fraction, similarity)
     held: dict[int, dict[int, list[Match]]] = {}
     sizes = np.diff(index.starts)
     order = np.lexsort((rows[:, 3], -rows[:, 2], rows[:, 1], -rows[:, 6], rows[:, 0]))
@@ -212,5 +218,5 @@ def matches(texts: pa.ChunkedArray | pa.Array, index: Index, min_ngrams: int = 1
         same = held.setdefault(text, {}).setdefault(passage, [])
         if not any(match.begin < end and begin < match.end for match in same):
             same.append(Match(begin, end, passage, RULES[rule], ngrams, matched, int(sizes[passage])))
-    return {text: sorted((match for same in found.values() for match in same), key=lambda m: (m.begin, -m.end, m.passage))
-            for text, found in held.items()}
+    return {text: sorted((match for same in found.values() for match in same),
+                         key=lambda match: (match.begin, -match.end, match.passage)) for text, found in held.items()}
