@@ -94,23 +94,24 @@ def lexicon(stop_words: WordLists | None = None, bad_words: WordLists | None = N
 def table(short: dict[str, list[str]], common: dict[str, list[str]], bad: dict[str, list[str]]) -> Lexicon:
     """The Lexicon of short and long lists of stop words and of lists of bad words, each by language code."""
     codes, longest = sorted({*short, *common, *bad}), 1
-    bounds, keys, flags = [0], [np.zeros(0, np.uint64)], [np.zeros(0, np.uint8)]
-    for code in codes:
-        found: dict[int, int] = {}
-        for lists, flag in ((short, SHORT_LIST), (common, LONG_LIST), (bad, BAD)):
-            for words in hashes(lists.get(code, [])):
-                if len(words) == 1 or flag == BAD:
-                    gram = 0
-                    for word in words:
-                        gram = (gram * GRAM_BASE + word) & MASK
-                    found[gram] = found.get(gram, 0) | flag
-                if len(words) > 1 and flag == BAD:
-                    found[words[0]] = found.get(words[0], 0) | BEGINS_BAD
-                    longest = max(longest, len(words))
-        for columns, column in zip((keys, flags), _slots(found), strict=True):
-            columns.append(column)
-        bounds.append(bounds[-1] + len(keys[-1]))
-    arrays = np.array(bounds), np.concatenate(keys), np.concatenate(flags)
+    entries = [(code, flag, entry) for lists, flag in ((short, SHORT_LIST), (common, LONG_LIST), (bad, BAD))
+               for code in sorted(lists) for entry in lists[code]]
+    found: dict[str, dict[int, int]] = {code: {} for code in codes}
+    for (code, flag, _), words in zip(entries, hashes([entry for *_, entry in entries]), strict=True):
+        known = found[code]
+        if len(words) == 1 or words and flag == BAD:
+            gram = 0
+            for word in words:
+                gram = (gram * GRAM_BASE + word) & MASK
+            known[gram] = known.get(gram, 0) | flag
+        if len(words) > 1 and flag == BAD:
+            known[words[0]] = known.get(words[0], 0) | BEGINS_BAD
+            longest = max(longest, len(words))
+    tables = [_slots(found[code]) for code in codes]
+    bounds = np.cumsum([0, *(len(keys) for keys, _ in tables)])
+    keys, flags = (np.concatenate(columns) for columns in
+                   zip((np.zeros(0, np.uint64), np.zeros(0, np.uint8)), *tables, strict=True))
+    arrays = bounds, keys, flags
     for array in arrays:
         array.setflags(write=False)
     return Lexicon({code: number for number, code in enumerate(codes)}, frozenset(short), frozenset(common),
@@ -118,14 +119,14 @@ def table(short: dict[str, list[str]], common: dict[str, list[str]], bad: dict[s
 
 
 def hashes(entries: list[str]) -> list[list[int]]:
-    """The hashes of the words of each entry that has any."""
+    """The hashes of the words of each entry."""
     if not entries:
         return []
     from tasks.annotate.measure import word_hashes
 
     words, ends = word_hashes(pa.array(entries, pa.large_string()))
     ends = ends.tolist()
-    return [words[first:last].tolist() for first, last in zip(ends[:-1], ends[1:], strict=True) if last > first]
+    return [words[first:last].tolist() for first, last in zip(ends[:-1], ends[1:], strict=True)]
 
 
 def read(lists: WordLists, setting: str) -> dict[str, list[str]]:
