@@ -49,6 +49,7 @@ RULES = {
 _INPUT = {"response", "resource", "conversion", "revisit"}
 _HTML = {"text/html", "application/xhtml+xml", "application/xhtml"}
 _SMALL = 1 << 20             # bytes up to which any expansion is harmless
+_HELD = 16 << 20             # characters of text that are held as Python's strings: a shard may be a file of gigabytes
 _MEDIA_TYPE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,40}/[a-z0-9][a-z0-9.+-]{0,60}")
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?\s*([^\s;\"']{1,40})", re.IGNORECASE)
 _HOST = re.compile(r"[a-z][a-z0-9+.-]*://(?:[^/?#@]*@)?(\[[^\]]*\]|[^/:?#\s]*)", re.IGNORECASE)
@@ -108,6 +109,7 @@ def documents(split: Split, settings: Extract) -> Result:
              for rule, uris in (("opt_out", settings.opt_out), ("blocklist", settings.blocklists)) if uris}
     made: list[dict[str, Any]] = []
     dropped: list[dict[str, Any]] = []
+    tables, held = [], 0
     for record in _records(split, settings):
         origin = _origin(record, split)
         try:
@@ -121,6 +123,7 @@ def documents(split: Split, settings: Extract) -> Result:
             if reason := attempt(record.offset if not record.inner else -2 - record.offset - record.inner):
                 raise _Drop(reason)
             made.append(origin | _document(record, settings))
+            held += len(made[-1]["text"])
         except _Drop as drop:
             dropped.append(origin | drop.fate)
         except MemoryError:
@@ -128,9 +131,12 @@ def documents(split: Split, settings: Extract) -> Result:
         except Exception as error:  # whatever a parser makes of a page, the page's fate says so and the rest goes on
             dropped.append(origin | {"rule": "error", "detail": type(error).__name__})
         attempt(NO_ITEM)  # what follows, reading on or writing what was made, is not this page's fault
+        if held > _HELD:
+            tables, made, held = [*tables, _table(made, DOCUMENTS)], [], 0
     for fate in dropped:
         fate |= {"outcome": "dropped", "stage": "extract"}
-    return Result(_table(made, DOCUMENTS), _table(dropped, FATES), rows_in=len(made) + len(dropped))
+    table = pa.concat_tables([*tables, _table(made, DOCUMENTS)])
+    return Result(table, _table(dropped, FATES), rows_in=len(table) + len(dropped))
 
 
 def _records(split: Split, settings: Extract) -> Iterator[Record | Unreadable | Row]:

@@ -4,9 +4,8 @@ Columns: `text` (needed), `url`, `title` and `date` (ISO 8601), each optional. A
 in the (decompressed) JSONL file, or its row number in the Parquet file.
 """
 
-import gzip
+import io
 import json
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -16,7 +15,8 @@ import pyarrow.parquet as pq
 
 from tasks.errors import UserError
 from tasks.extract.records import Unreadable
-from tasks.ingest import Split
+from tasks.extract.window import Damaged, Member, Window, coding
+from tasks.ingest import Split, compression
 
 COLUMNS = ("text", "url", "title", "date")
 
@@ -39,8 +39,36 @@ class Row:
 def read_rows(split: Split, max_bytes: int) -> Iterator[Row | Unreadable]:
     """The rows that begin in `split`; a line that is not a JSON object with a text is an unreadable span, and so are
     the rows of a Parquet row group from the first page on that is damaged (their length counts rows)."""
-    with fsspec.open(split.path, "rb") as file:
-        yield from (_parquet if split.kind == "parquet" else _jsonl)(file, split, max_bytes)
+    if split.kind == "parquet":
+        with fsspec.open(split.path, "rb") as file:
+            yield from _parquet(file, split, max_bytes)
+        return
+    with Window(split.path) as window:
+        kind = compression(window.at(0, 4))
+        if kind == "none":
+            with fsspec.open(split.path, "rb") as file:
+                yield from _jsonl(file, split, max_bytes, False)
+        else:
+            yield from _jsonl(io.BufferedReader(_Unpacked(window, kind), 1 << 20), split, max_bytes, True)
+
+
+class _Unpacked(io.RawIOBase):
+    """The decompressed bytes of a whole file, from one member after the other. Reading raises Damaged."""
+
+    def __init__(self, window: Window, kind: str):
+        self._window, self._member = window, Member(window, 0, coding(window, kind), lambda beginning: False)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer) -> int:
+        while not (data := self._member.read(len(buffer))):
+            if not self._member.extend():
+                if self._window.at(self._member.end, 1 << 20).strip(b"\0"):
+                    raise Damaged("corrupt")
+                return 0
+        buffer[:len(data)] = data
+        return len(data)
 
 
 def _row(values: dict, offset: int, length: int | None) -> Row:
@@ -52,21 +80,17 @@ def _row(values: dict, offset: int, length: int | None) -> Row:
     return Row(offset, length, text, len(text.encode("utf-8", "replace")), str(values.get("title") or ""), headers)
 
 
-def _jsonl(file, split: Split, max_bytes: int) -> Iterator[Row | Unreadable]:
-    zipped = file.read(2) == b"\x1f\x8b"
-    file.seek(0)
-    if zipped:
-        file = gzip.GzipFile(fileobj=file)
+def _jsonl(file, split: Split, max_bytes: int, packed: bool) -> Iterator[Row | Unreadable]:
     limit = 2 * max_bytes  # JSON may write a character in six bytes; a longer line is passed over unread
     offset = max(0, split.start - 1)
     if split.start:  # the line that holds the byte before is the other range's
         file.seek(offset)
         offset += _line(file, 0)[1]
-    while offset < split.end or zipped:
+    while offset < split.end or packed:
         try:
             line, length = _line(file, limit)
-        except (EOFError, OSError, zlib.error):
-            yield Unreadable(offset, 0, max(0, split.end - offset), "corrupt")
+        except Damaged as damage:
+            yield Unreadable(offset, 0, max(0, split.end - offset), str(damage))
             return
         if not length:
             return

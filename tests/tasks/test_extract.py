@@ -10,10 +10,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import brotli
+import lz4.frame
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from archives import DATE, http, members, page, response, warc_record, write
+from backports import zstd
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -260,12 +262,16 @@ def test_wet_text_resource_and_plain_text(tmp_path):
     assert texts[0] == "Größe\nund mehr" and TEXT in texts[1] and texts[2] == "just text"
 
 
-@pytest.mark.parametrize("name", ["x.jsonl", "x.jsonl.gz"])
+DUMPS = {"": bytes, "gz": lambda data: gzip.compress(data[:99]) + gzip.compress(data[99:]), "zst": zstd.compress,
+         "lz4": lz4.frame.compress}
+
+
+@pytest.mark.parametrize("name", ["x.jsonl", "x.jsonl.gz", "x.jsonl.zst", "x.jsonl.lz4"])
 def test_jsonl(tmp_path, name):
     lines = [json.dumps({"url": "https://j.example/1", "text": "first", "date": DATE}).encode(), b"{not json", b"",
              b'["no object"]', b'{"text": 5}', b'{"text": ""}', '{"text": "größer", "title": "T"}'.encode()]
     data = b"\n".join(lines)
-    split = write(tmp_path, gzip.compress(data) if name.endswith("gz") else data, name)
+    split = write(tmp_path, DUMPS[name[8:]](data), name)
     result = documents(split, Extract())
     assert result.table["text"].to_pylist() == ["first", "größer"] and result.table["title"].to_pylist() == ["", "T"]
     assert result.table["warc_offset"].to_pylist() == [0, data.index(lines[6])]
@@ -291,7 +297,16 @@ def test_jsonl_splits_together_are_the_file(tmp_path, texts, step):
 def test_a_damaged_jsonl_gz(tmp_path):
     data = gzip.compress(b"".join(b'{"text": "line %d"}\n' % n for n in range(20_000)))
     result = documents(write(tmp_path, data[:-1000], "x.jsonl.gz"), Extract())
-    assert len(result.table) > 1000 and result.fates["detail"].to_pylist() == ["corrupt"]
+    assert len(result.table) > 1000 and result.fates["detail"].to_pylist() == ["truncated"]
+    assert documents(write(tmp_path, data + b"xyz", "y.jsonl.gz"), Extract()).fates["detail"].to_pylist() == ["corrupt"]
+
+
+def test_a_long_file_is_not_held_as_strings(tmp_path, monkeypatch):
+    lines = b"".join(b'{"text": "line %d"}\n' % n for n in range(1000))
+    split = write(tmp_path, lines, "x.jsonl")
+    whole = documents(split, Extract())
+    monkeypatch.setattr(extraction, "_HELD", 1000)
+    assert documents(split, Extract()).table.equals(whole.table) and whole.rows_in == 1000
 
 
 def test_parquet(tmp_path):
