@@ -7,6 +7,8 @@ one version with its own part.
     part 1   a/3 kept   a/4 duplicate of a/3, exact        b/3 dropped: words_min 40 < 50 and stop_words 1 < 2
     other    c/1 kept
 
+b/2 holds most of an item of the benchmark quiz and is tagged.
+
 The URL a/1 ends in one that needs quoting. Tokens: 100 a document in version 1, and 200 for a/3.
 """
 
@@ -23,6 +25,7 @@ SIGNALS = pa.schema([("doc_id", UUID), ("row", pa.int32()), ("language", pa.stri
                      ("n_words", pa.int32()), ("top_2gram_char_fraction", pa.float32()), ("lorem_ipsum", pa.bool_()),
                      ("minhash", pa.list_(pa.uint32(), 4))])
 URLS = {"a/1": "https://a.example/1?q='x'"}
+CONTAMINATION = {"b/2": [{"benchmark": "quiz", "item": "q:7", "matched": 18, "fraction": 0.9}]}
 WORDS = {"a/1": 100, "a/2": 99, "b/1": 12, "b/2": 300, "a/3": 200, "a/4": 200, "b/3": 40, "c/1": 500}
 
 
@@ -67,7 +70,7 @@ def _part(root: Root, key: str, pages: list[str]) -> dict:
     root.write_table(paths["spans"], _table([{
         "doc_id": name_of(page), "row": row,
         "spans": [{"type": "email", "offset": 3, "length": 9}, {"type": "ip", "offset": 20, "length": 7}]
-        if page == "a/1" else []} for row, page in enumerate(pages)], CLEAN))
+        if page == "a/1" else [], "contamination": CONTAMINATION.get(page)} for row, page in enumerate(pages)], CLEAN))
     return paths
 
 

@@ -84,6 +84,38 @@ def test_funnel(home):
     assert rows(home, "funnel", "kept dropped", version=1)[0] == (4, 0)
 
 
+def test_contamination(home):
+    columns = "benchmark item outcome url overlap matched rule"
+    found = [("quiz", "q:7", "tagged", url_of("b/2"), 0.9, 18, None)]
+    assert rows(home, "contamination", columns) == found
+    assert rows(home, "contamination", columns, benchmark="quiz") == found
+    assert rows(home, "contamination", columns, benchmark="other") == []
+
+
+def test_contamination_that_was_dropped_or_cut(tmp_path):
+    from tests.lineage_home import CONTAMINATION, _fate, _part, _tokens, publish
+
+    root = Root(str(tmp_path))
+    dropped = _fate("c/1", "decontaminate", "ngram_overlap") | {
+        "value": 3.0, "threshold": 1.0, "detail": "exam:x:1", "similarity": 0.25}
+    part = _part(root, "cd" * 16, ["a/1", "b/2", "c/1"])
+    table = root.read_table(part["spans"])
+    tags = [CONTAMINATION["b/2"], None, None]
+    spans = [[{"type": "benchmark", "offset": 3, "length": 9, "replacement": ""}], [], []]
+    for name, values in (("contamination", tags), ("spans", spans)):
+        at = table.schema.get_field_index(name)
+        table = table.set_column(at, table.schema.field(at), pa.array(values, table.schema.field(at).type))
+    root.write_table(part["spans"], table)
+    publish(root, "web", 1, [part], [[_fate("a/1"), _fate("b/2"), dropped]], [[_tokens("a/1", 100)]])
+    lineage.rebuild(root)
+    columns = "benchmark item outcome url overlap matched rule value threshold"
+    assert rows(root, "contamination", columns) == [
+        ("quiz", "q:7", "cut", url_of("a/1"), 0.9, 18, None, None, None),
+        ("exam", "x:1", "dropped", url_of("c/1"), 0.25, None, "ngram_overlap", 3.0, 1.0)]
+    assert rows(root, "contamination", "item", benchmark="exam") == [("x:1",)]
+    assert rows(root, "contamination", "item", top=1) == [("q:7",)]
+
+
 def test_tokens_by_source(home):
     answer = query.run(home, "tokens_by_source").select(["name", "source", "documents", "tokens", "passes"])
     assert answer.to_pylist() == [
