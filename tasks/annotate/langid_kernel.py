@@ -1,6 +1,6 @@
 """Naive Bayes over byte n-grams, compiled: py3langid's arithmetic for many passages at once.
 
-As in tasks.annotate.kernel, everything that is compiled is in this file and all else reaches it as an argument.
+As in tasks.annotate.scan, everything that is compiled is in this file and all else reaches it as an argument.
 """
 
 import numpy as np
