@@ -20,11 +20,7 @@ from tasks.extract.mojibake import repair
 
 def measure(html: bytes) -> Cost:
     """The cost of a page (UTF-8): an estimate, for the parsers of other engines move elements about."""
-    return cost_of(tokenize(html))
-
-
-def cost_of(blocks: Parsed) -> Cost:
-    return Cost(*blocks.cost[:3].tolist())
+    return tokenize(html).cost
 
 
 # When the search finds less than _SHORT characters, and more than _MISSED times as many are visible, it has missed the

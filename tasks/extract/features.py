@@ -11,6 +11,22 @@ from numba import njit
 
 from tasks.extract import tags
 from tasks.extract.blocks import (
+    N_BITS,
+    N_BLOCKS,
+    N_CHARS,
+    N_CHILDREN,
+    N_FIRST,
+    N_LAST,
+    N_LEVEL,
+    N_LINK_CHARS,
+    N_LOOK,
+    N_ORDINAL,
+    N_PARENT,
+    N_PROSE,
+    N_RUN,
+    N_TAG,
+)
+from tasks.extract.text import (
     AFTER_BREAK,
     BARS,
     BOLD,
@@ -20,20 +36,6 @@ from tasks.extract.blocks import (
     DIGITS,
     LINK_CHARS,
     LINKS,
-    N_BITS,
-    N_BLOCKS,
-    N_CHARS,
-    N_CHILDREN,
-    N_DEPTH,
-    N_FIRST,
-    N_LAST,
-    N_LINK_CHARS,
-    N_LOOK,
-    N_ORDINAL,
-    N_PARENT,
-    N_PROSE,
-    N_RUN,
-    N_TAG,
     NODE,
     PARENT,
     STOPS,
@@ -75,7 +77,7 @@ def sum_up(nodes):
     last, run_of, runs = np.full(n, -1, np.int32), np.zeros(n, np.int32), np.zeros(n, np.int32)
     for k in range(1, n):
         parent = nodes[k, N_PARENT]
-        if nodes[k, N_DEPTH]:
+        if nodes[k, N_LEVEL]:
             before = last[parent]
             run_of[k] = run_of[before] if before >= 0 and nodes[before, N_LOOK] == nodes[k, N_LOOK] else k
             runs[run_of[k]] += 1
@@ -83,7 +85,7 @@ def sum_up(nodes):
             if nodes[k, N_TAG] == _LI:
                 nodes[parent, N_CHILDREN] += 1
                 nodes[k, N_ORDINAL] = nodes[parent, N_CHILDREN]
-        nodes[k, N_DEPTH] += nodes[parent, N_DEPTH]
+        nodes[k, N_LEVEL] += nodes[parent, N_LEVEL]
     for k in range(n - 1, 0, -1):
         parent = nodes[k, N_PARENT]
         nodes[k, N_RUN] = runs[run_of[k]]
@@ -147,7 +149,7 @@ def features(text, blocks, nodes, weights, tag_class, out):
         row[14], row[15], row[16] = min(block[CONTROLS], 5), block[AFTER_BREAK], kind
         row[17], row[18] = weights[node, 0], weights[node, 1]
         f = 19
-        row[f] = nodes[parent, N_DEPTH]
+        row[f] = nodes[parent, N_LEVEL]
         for k in range(5):
             row[f + 1 + k] = path[node, k]
         row[f + 6], row[f + 7] = math.log1p(path[node, 5]), math.log1p(nodes[parent, N_RUN])
@@ -194,6 +196,23 @@ def features(text, blocks, nodes, weights, tag_class, out):
 
 @njit(cache=True)
 def score(rows, roots, feature, threshold, left, right, out):
+    """Sums boosted trees over `rows` and turns the sums into probabilities.
+
+    A tree's inner nodes come in one piece, its root first; a child below zero is leaf -1 - child, whose value stands in
+    `threshold` at that place from the end.
+    """
+    for b in range(len(rows)):
+        row, total = rows[b], 0.0
+        for t in range(len(roots)):
+            k = roots[t]
+            while k >= 0:
+                k = left[k] if row[feature[k]] <= threshold[k] else right[k]
+            total += threshold[len(threshold) + k]
+        out[b] = 1.0 / (1.0 + math.exp(-total))
+
+
+@njit(cache=True)
+def score_leafwise(rows, roots, feature, threshold, left, right, out):
     """Sums boosted trees over `rows` and turns the sums into probabilities.
 
     A tree's inner nodes come in one piece, its root first; a child below zero is leaf -1 - child, whose value stands in

@@ -14,9 +14,10 @@ from typing import NamedTuple
 import numpy as np
 
 from tasks.extract import tags
-from tasks.extract.blocks import CHARS, N_BITS, NODE, Parsed, tokenize
-from tasks.extract.features import NAMES, TAG_CLASS, features, score, sum_up
+from tasks.extract.blocks import N_BITS, Parsed, tokenize
+from tasks.extract.features import NAMES, TAG_CLASS, features, score_leafwise, sum_up
 from tasks.extract.markdown import render
+from tasks.extract.text import CHARS, NODE
 
 MODEL = Path(__file__).with_name("main_content.bin")
 _GREED = 1.15                # above 1, text that may belong to the page is rather taken than left
@@ -57,7 +58,7 @@ def probabilities(page: Parsed) -> np.ndarray:
     rows = np.empty((len(page.blocks), len(NAMES)), np.float32)
     features(page.text, page.blocks, page.nodes, page.weights, TAG_CLASS, rows)
     out = np.empty(len(rows))
-    score(rows, m.roots, m.feature, m.threshold, m.left, m.right, out)
+    score_leafwise(rows, m.roots, m.feature, m.threshold, m.left, m.right, out)
     return out
 
 

@@ -8,7 +8,8 @@ import numpy as np
 from numba import njit
 
 from tasks.extract import tags
-from tasks.extract.blocks import END, N_BITS, N_ORDINAL, N_PARENT, N_TAG, PARENT, START, Parsed
+from tasks.extract.blocks import N_BITS, N_ORDINAL, N_PARENT, N_TAG, Parsed
+from tasks.extract.text import END, PARENT, START
 
 _LI, _TR, _TD, _TH, _TABLE, _UL, _OL, _MENU, _DL, _PRE, _QUOTE = (
     tags.TAG[n] for n in "li tr td th table ul ol menu dl pre blockquote".split())

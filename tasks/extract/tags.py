@@ -11,11 +11,10 @@ import numpy as np
 # Kinds of elements: bits of TAG_KINDS.
 VOID, IMPLIED, RAW, FOREIGN, BREAKOUT, INLINE, SKIP, SCOPE, IGNORE, HEADING, CLOSES_P = (1 << n for n in range(11))
 
-# What a block lies in: bits that elements hand down to all in them (the two last by attributes).
+# What a block lies in: bits that elements hand down to all in them. MATH stays with its element.
 (IN_NAV, IN_HEADER, IN_FOOTER, IN_ASIDE, IN_ARTICLE, IN_MAIN, IN_SECTION, IN_FORM, IN_TABLE, IN_CELL, IN_LIST, IN_ITEM,
  IN_FIGURE, IN_QUOTE, IN_PRE, IN_BUTTON, IN_DETAILS, IN_DEFINITIONS, IN_DIALOG, IN_HIDDEN, IN_ARIA_HIDDEN, IN_COMMENT,
  IN_CODE, IN_CONSENT, MATH) = (1 << n for n in range(25))
-MARKS = IN_COMMENT | IN_CONSENT | MATH
 
 _VOID = "area base br col embed hr img input link meta param source track wbr"
 # Closed by the next of their kind, so that leaving them open does not nest.
@@ -64,13 +63,17 @@ def slots(entries: dict[bytes, int], size: int) -> tuple[np.ndarray, np.ndarray]
 
     The slot of a hash is its bits 16 and up, and the next free one after it.
     """
+    return hashed({fnv(name): value for name, value in entries.items()}, size)
+
+
+def hashed(entries: dict[int, int], size: int) -> tuple[np.ndarray, np.ndarray]:
+    """`slots` of names that are hashed already."""
     keys, values = np.zeros(size, np.uint64), np.zeros(size, np.int64)
-    for name in sorted(entries):
-        h = fnv(name)
+    for h in sorted(entries):
         at = (h >> 16) & (size - 1)
-        while keys[at] not in (0, h):
+        while keys[at]:
             at = (at + 1) & (size - 1)
-        keys[at], values[at] = h, entries[name]
+        keys[at], values[at] = h, entries[h]
     return keys, values
 
 
@@ -87,7 +90,6 @@ def _elements() -> tuple[list[str], np.ndarray, np.ndarray]:
 
 TAGS, TAG_KINDS, TAG_CONTEXT = _elements()
 TAG = {name: n for n, name in enumerate(TAGS)}
-TAG_PRE, TAG_HR, SLOT_P = TAG["pre"], TAG["hr"], fnv(b"p") >> 16 & 4095
 TAG_KEYS, TAG_VALUES = slots({name.encode(): n for name, n in TAG.items() if name}, 1024)
 
 ATTRIBUTES = {name: n for n, name in enumerate(
@@ -95,9 +97,21 @@ ATTRIBUTES = {name: n for n, name in enumerate(
      "href", "start"])}
 ATTRIBUTE_KEYS, ATTRIBUTE_VALUES = slots({name.encode(): n for name, n in ATTRIBUTES.items() if name}, 64)
 
-MARK_KEYS, MARK_VALUES = slots(
-    {word.encode(): bits for bits, words in _WORDS.items() for word in words.split()}
-    | {role.encode(): bits for role, bits in ROLES.items()}, 256)
+ROLE_KEYS, ROLE_VALUES = slots({role.encode(): bits for role, bits in ROLES.items()}, 64)
+_WEIGHT_BITS, _NO_WEIGHT = 13, 4096
+
+
+def class_table(weights: dict[int, int], size: int) -> tuple[np.ndarray, np.ndarray]:
+    """The table of names in class and id: of hashes and their weights (-4,095 to 4,095), joined with our own marks."""
+    entries = {h: weight + _NO_WEIGHT for h, weight in weights.items()}
+    for bits, words in _WORDS.items():
+        for word in words.split():
+            h = fnv(word.encode())
+            entries[h] = entries.get(h, _NO_WEIGHT) | bits << _WEIGHT_BITS
+    return hashed(entries, size)
+
+
+CLASSES = class_table({}, 256)
 
 
 def _references() -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,316 @@
+"""From the bytes of a page to its markup: tags with what of their attributes matters to text, comments passed over.
+
+The tokenizer of the HTML Standard (13.2.5) as far as text needs it: tags, quoted attributes, comments, CDATA, raw text.
+Linear in the bytes, whatever they are; never raises. What lies between two pieces of markup is text.
+"""
+
+import numpy as np
+from numba import njit
+
+from tasks.extract import tags
+from tasks.extract.hashes import begins, find, hash_name
+
+# Columns of a piece of markup: html[AT:AFTER] is it, with its content where that is no text of the page (scripts).
+# FROM and TO bound a value that is text: mathematics, CDATA. SLOT is of the name's hash, LOOK of name and classes.
+(AT, AFTER, KIND, TAG, SLOT, BITS, NEGATIVE, POSITIVE, LOOK, FROM, TO, FLAGS) = range(12)
+START_TAG, END_TAG, NOTHING, DATA = range(4)     # values of KIND
+SELF_CLOSING, MATHJAX, TEX, MATHML = 1, 2, 4, 8  # bits of FLAGS: TEX and MATHML say what html[FROM:TO] is
+TITLE_FROM, TITLE_TO, PAIRS, N_MARKUP = range(4)
+WEIGHT_BITS, NO_WEIGHT = 13, 4096                # a value of the table of classes: marks, then a weight plus 4,096
+
+_VOID, _RAW, _FOREIGN = tags.VOID, tags.RAW, tags.FOREIGN
+_IMG, _SCRIPT, _TITLE, _MATH, _SVG = (tags.TAG[n] for n in "img script title math svg".split())
+_CLASS, _ID, _ROLE, _STYLE, _HIDDEN, _ARIA, _ALT, _ALTTEXT, _TYPE = (
+    tags.ATTRIBUTES[n] for n in "class id role style hidden aria-hidden alt alttext type".split())
+_ONES, _HIGHS = np.uint64(0x0101010101010101), np.uint64(0x8080808080808080)
+_IN_HIDDEN, _IN_ARIA_HIDDEN, _IS_MATH = tags.IN_HIDDEN, tags.IN_ARIA_HIDDEN, tags.MATH
+LITERALS = tuple(np.frombuffer(text, np.uint8) for text in (
+    b"<!--", b"<![cdata[", b"mathjax", b"display", b"none", b"visibility", b"hidden", b"true", b"math/tex", b"math",
+    b"<annotation", b"tex"))
+
+
+@njit
+def _next(html, eights, i, byte):
+    """The place of the next `byte` from `i` on, len(html) without one; `eights` are the same bytes by eights.
+
+    Eight at a time: a word without the byte has no zero after the exclusive or (Mycroft 1987).
+    """
+    n, pattern = len(html), np.uint64(byte) * _ONES
+    while i < n and i & 7:
+        if html[i] == byte:
+            return i
+        i += 1
+    k = i >> 3
+    while k < len(eights):
+        x = eights[k] ^ pattern
+        if (x - _ONES) & ~x & _HIGHS:
+            break
+        k += 1
+    i = k << 3
+    while i < n and html[i] != byte:
+        i += 1
+    return min(i, n)
+
+
+@njit
+def words_of(html, start, end, hashes):
+    """Hashes of the names in a class or id: each whole, and its parts (at signs, digits and capitals) when several.
+
+    Fills `hashes` as far as it goes and returns how many.
+    """
+    n, i = 0, start
+    while i < end and n < len(hashes):
+        while i < end and html[i] <= 32:
+            i += 1
+        first = i
+        while i < end and html[i] > 32:
+            i += 1
+        if i == first or i - first > 64:
+            continue
+        whole, j = True, first
+        while j < i:
+            if not (97 <= html[j] <= 122 or 65 <= html[j] <= 90 or html[j] >= 128):
+                whole = False
+                j += 1
+                continue
+            k = j + 1
+            while k < i and (97 <= html[k] <= 122 or html[k] >= 128 or 65 <= html[k] <= 90 and 65 <= html[k - 1] <= 90):
+                k += 1
+            if k < i or j > first:
+                whole = False
+            if k - j > 1 and n < len(hashes) and not whole:
+                hashes[n] = hash_name(html, j, k)
+                n += 1
+            j = k
+        if n < len(hashes):
+            hashes[n] = hash_name(html, first, i)
+            n += 1
+    return n
+
+
+@njit
+def _declares(html, start, end, first, second):
+    """Whether the declaration `first: second` is in the style html[start:end]."""
+    i = start
+    while i + len(first) < end:
+        if begins(html, i, end, first):
+            j = i + len(first)
+            while j < end and (html[j] <= 32 or html[j] == 58):
+                j += 1
+            if begins(html, j, end, second):
+                return True
+        i += 1
+    return False
+
+
+@njit
+def _end_of(html, eights, i, name_start, name_end):
+    """The place of the next end tag with the name html[name_start:name_end], -1 without one."""
+    n, length = len(html), name_end - name_start
+    while i < n - 1 - length:
+        if html[i] != 60:
+            i = _next(html, eights, i, 60)
+            continue
+        if html[i + 1] != 47:
+            i += 1
+            continue
+        k = 0
+        while k < length and html[i + 2 + k] | 32 == html[name_start + k] | 32:
+            k += 1
+        if k == length:
+            c = html[i + 2 + length] if i + 2 + length < n else 62
+            if not 97 <= c | 32 <= 122:
+                return i
+        i += 1
+    return -1
+
+
+@njit
+def _may_matter(html, start, end):
+    """Whether html[start:end] may be the name of an attribute that is looked at: a cheap sieve."""
+    length, c = end - start, html[start] | 32
+    if length == 5:
+        return c == 99 or c == 115                      # class style
+    if length == 4:
+        return c == 114 or c == 116                     # role type
+    if length == 2:
+        return c == 105                                 # id
+    return (length == 3 or length == 11 or length == 7) and c == 97 or length == 6 and c == 104
+
+
+@njit
+def _mathematics(html, i, end, row, literals):
+    """Notes where in the MathML html[i:end] its TeX stands, or its presentation."""
+    row[FROM], row[TO] = i, end
+    if not row[FLAGS] & TEX:
+        row[FLAGS] |= MATHML
+    k = i
+    while k < end and not (html[k] == 60 and begins(html, k, end, literals[10])):
+        k += 1
+    if k == end:
+        return
+    if not row[FLAGS] & TEX:
+        row[TO] = k
+    m = k
+    while m < end and html[m] != 62:
+        m += 1
+    for x in range(k, m):
+        if begins(html, x, m, literals[11]):
+            last = m + 1
+            while last < end and html[last] != 60:
+                last += 1
+            row[FROM], row[TO] = m + 1, last
+            row[FLAGS] = row[FLAGS] & ~MATHML | TEX
+            return
+
+
+@njit(cache=True)
+def markup(html, eights, elements, kinds, contexts, attributes, roles, classes, literals):
+    """The markup of a page in UTF-8, and totals; `eights` is `html` as little-endian uint64, as far as that goes.
+
+    Returns int32 (pieces, 12), and int64 (3,): the title's place (-1: none), the elements' numbers of attributes
+    squared and summed.
+    """
+    n = len(html)
+    rows, n_rows = np.zeros((1024, FLAGS + 1), np.int32), 0
+    totals, hashes = np.zeros(N_MARKUP, np.int64), np.zeros(64, np.uint64)
+    totals[TITLE_FROM] = totals[TITLE_TO] = -1
+    svg, math_ends, data_ends = False, True, True
+    i = 0
+    while i < n - 1:
+        if html[i] != 60:
+            i = _next(html, eights, i, 60)
+            continue
+        c = html[i + 1]
+        closing = c == 47
+        start = i + 2 if closing else i + 1
+        if not closing and not 97 <= c | 32 <= 122 and c != 33 and c != 63:
+            i += 1
+            continue
+        if n_rows == len(rows):
+            larger = np.zeros((2 * n_rows, FLAGS + 1), np.int32)
+            larger[:n_rows] = rows
+            rows = larger
+        row = rows[n_rows]
+        n_rows += 1
+        row[AT], row[KIND] = i, NOTHING
+        if start >= n or not 97 <= html[start] | 32 <= 122:
+            if begins(html, i, n, literals[0]):
+                i += 4
+                i = _next(html, eights, i, 62)
+                while i < n and not (html[i - 1] == 45 and html[i - 2] == 45):
+                    i = _next(html, eights, i + 1, 62)
+            elif data_ends and begins(html, i, n, literals[1]):
+                j = i + 9
+                j = _next(html, eights, j, 62)
+                while j < n and not (html[j - 1] == 93 and html[j - 2] == 93):
+                    j = _next(html, eights, j + 1, 62)
+                data_ends = j < n
+                if data_ends:
+                    row[KIND], row[FROM], row[TO] = DATA, i + 9, max(i + 9, j - 2)
+                    i = j
+            if row[KIND] == NOTHING:
+                i = _next(html, eights, i, 62)
+            i += 1
+            row[AFTER] = min(i, n)
+            continue
+        end = start
+        while end < n and html[end] > 32 and html[end] != 62 and html[end] != 47:
+            end += 1
+        h = hash_name(html, start, end)
+        tag = max(0, find(elements[0], elements[1], h))
+        kind = kinds[tag]
+        row[KIND], row[TAG] = END_TAG if closing else START_TAG, tag
+        row[SLOT] = np.int64(h >> np.uint64(16)) & 0x7FFFFFFF
+        bits, negative, positive, look, flags = contexts[tag], 0, 0, row[SLOT] & 0xFFFF, 0
+        alt_from = alt_to = -1
+        is_math, n_attributes = False, 0
+        i = end
+        while i < n and html[i] != 62:
+            if html[i] <= 32 or html[i] == 47:
+                i += 1
+                continue
+            a = i
+            i += 1
+            while i < n and html[i] > 32 and html[i] != 61 and html[i] != 62 and html[i] != 47:
+                i += 1
+            b = j = v = w = i
+            while j < n and html[j] <= 32:
+                j += 1
+            if j < n and html[j] == 61:
+                j += 1
+                while j < n and html[j] <= 32:
+                    j += 1
+                if j < n and (html[j] == 34 or html[j] == 39):
+                    quote = html[j]
+                    v = w = j + 1
+                    w = _next(html, eights, v, quote)
+                    i = min(n, w + 1)
+                else:
+                    v = w = j
+                    while w < n and html[w] > 32 and html[w] != 62:
+                        w += 1
+                    i = w
+            n_attributes += 1
+            if closing or not _may_matter(html, a, b):
+                continue
+            attribute = find(attributes[0], attributes[1], hash_name(html, a, b))
+            if attribute == _CLASS or attribute == _ID:
+                if attribute == _CLASS and v < w and html[v] == 77 and begins(html, v, w, literals[2]):
+                    flags |= MATHJAX
+                for k in range(words_of(html, v, w, hashes)):
+                    value = find(classes[0], classes[1], hashes[k])
+                    if value >= 0:
+                        bits |= value >> WEIGHT_BITS
+                        weight = (value & 8191) - NO_WEIGHT
+                        negative, positive = min(negative, weight), max(positive, weight)
+                    if attribute == _CLASS:
+                        look = look * 31 + np.int64(hashes[k] >> np.uint64(32)) & 0x3FFFFFFF
+            elif attribute == _ROLE:
+                bits |= max(0, find(roles[0], roles[1], hash_name(html, v, w)))
+            elif attribute == _STYLE:
+                if _declares(html, v, w, literals[3], literals[4]) or _declares(html, v, w, literals[5], literals[6]):
+                    bits |= _IN_HIDDEN
+            elif attribute == _HIDDEN:
+                bits |= _IN_HIDDEN
+            elif attribute == _ARIA:
+                if begins(html, v, w, literals[7]):
+                    bits |= _IN_ARIA_HIDDEN
+            elif attribute == _ALT or attribute == _ALTTEXT:
+                alt_from, alt_to = v, w
+            elif attribute == _TYPE:
+                is_math = begins(html, v, w, literals[8])
+        if i < n and html[i - 1] == 47:
+            flags |= SELF_CLOSING
+        i = min(n, i + 1)
+        totals[PAIRS] += n_attributes * n_attributes
+        row[NEGATIVE], row[POSITIVE], row[LOOK], row[FLAGS] = negative, positive, look, flags
+        row[BITS] = bits & ~_IS_MATH
+        if tag == _SVG:
+            svg = not closing
+        elif not closing:
+            if kind & _RAW and not (svg and flags & SELF_CLOSING):
+                j = _end_of(html, eights, i, start, end)
+                if j < 0:
+                    j = n
+                if tag == _TITLE and totals[TITLE_FROM] < 0 and not svg:
+                    totals[TITLE_FROM], totals[TITLE_TO] = i, j
+                if tag == _SCRIPT and is_math:
+                    row[FROM], row[TO] = i, j
+                    row[FLAGS] |= TEX
+                i = j
+            elif tag == _IMG and bits & _IS_MATH and alt_from >= 0:
+                row[FROM], row[TO] = alt_from, alt_to
+                row[FLAGS] |= TEX
+            elif tag == _MATH and math_ends and not svg:
+                j = _end_of(html, eights, i, start, end)
+                math_ends = j >= 0
+                if math_ends:
+                    if alt_to > alt_from:
+                        row[FLAGS] |= TEX
+                    _mathematics(html, i, j, row, literals)
+                    if row[FLAGS] & TEX and row[FROM] == i:
+                        row[FROM], row[TO] = alt_from, alt_to
+                    i = j
+        row[AFTER] = i
+    return rows[:n_rows], totals
