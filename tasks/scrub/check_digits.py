@@ -53,9 +53,9 @@ def dea(value: str) -> bool:
     return total % 10 == int(digits[6])
 
 
-def uatp(value: str) -> bool:
-    """Universal Air Travel Plan: 15 digits that begin with 1, Luhn."""
-    return value[0] == "1" and luhn(value)
+def luhn_card(value: str) -> bool:
+    """Luhn alone (ISO/IEC 7812-1, annex B)."""
+    return luhn(value) and len(set(value)) > 1
 
 
 def nhs(value: str) -> bool:
@@ -161,6 +161,12 @@ def resident_kr(value: str) -> bool:
 def foreigner_kr(value: str) -> bool:
     """The same for foreigners, whose seventh digit is 5 to 8."""
     return value[6] in "5678" and is_date((1900 if value[6] in "56" else 2000) + int(value[:2]), value[2:4], value[4:6])
+
+
+def business_kr(value: str) -> bool:
+    """Business registration number: weights 1 3 7 1 3 7 1 3 5, and the ninth product's tens (National Tax Service)."""
+    total = weighted(value, (1, 3, 7, 1, 3, 7, 1, 3, 5)) + int(value[8]) * 5 // 10
+    return (10 - total % 10) % 10 == int(value[9]) and len(set(value)) > 1
 
 
 def id_za(value: str) -> bool:

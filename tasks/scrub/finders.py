@@ -51,7 +51,7 @@ def emails(text: str, options: Options) -> Found:
 
 # These patterns begin with a character and look behind it, not before it: the engine then skips to such characters.
 _IPV4 = re.compile(r"[0-9](?<![\w.].)(?<![A-Za-z]-.)[0-9]{0,2}(?:\.[0-9]{1,3}){3}(?!\w|\.\w|-[0-9])")
-_IPV6 = re.compile(r"[0-9A-Fa-f:](?<![\w:.].)[0-9A-Fa-f]{0,4}:[0-9A-Fa-f:]{1,34}(?:(?:\.[0-9]{1,3}){3})?(?![\w:]|\.\w)")
+_IPV6 = re.compile(r"[0-9A-Fa-f:](?<![\w:.].)[0-9A-Fa-f]{0,4}:[0-9A-Fa-f:]{0,34}(?:(?:\.[0-9]{1,3}){3})?(?![\w:]|\.\w)")
 _COLONS = re.compile(r":[0-9A-Fa-f]{0,4}:")
 _HEXADECIMAL = frozenset("0123456789abcdefABCDEF")
 # What says that four dotted numbers are a version, a section or an object identifier ...

@@ -63,8 +63,9 @@ def numbered(texts: pa.Array, types: frozenset[str], context: bool) -> tuple[Fin
         if not (named or is_field or not context or any(strong for _, strong in wanted[shape])):
             continue
         # Four digits more make another number of it.
-        goes_on = is_field and " " in written and (_GOES_ON.match(data[last:last + 2].tobytes()) or _CAME_FROM.match(
-            data[max(low, first - 2):first].tobytes()))
+        goes_on = is_field and " " in written and (
+            written[-1].isdigit() and _GOES_ON.match(data[last:last + 2].tobytes())
+            or written[0].isdigit() and _CAME_FROM.match(data[max(low, first - 2):first].tobytes()))
         for row, strong in wanted[shape]:
             if glued and not IDENTIFIERS[row].glued:
                 continue

@@ -12,15 +12,18 @@ _GAP = r"[ .()\-/\xa0\u2010-\u2014]{0,3}"
 _PHONE = re.compile(
     rf"[+(0-9](?<![\w+/#$€£¥].)(?<!\w\..)(?<![0-9][,:-].)((?:(?<=[0-9])|[+(]?[0-9])(?:{_GAP}[0-9]){{6,29}})"
     r"(?:[ ,]{0,3}(?:ext|x|extension)[.: ]{0,3}[0-9]{1,6})?(?!\w|[.,:][0-9])", re.IGNORECASE)
+_INTERNATIONAL = re.compile(r"\+[1-9][0-9]{0,2}(?:[ .-]?\(?[0-9]|[0-9])")
 _NO_DIGIT = re.compile(r"[^0-9]+")
 _BLANK = re.compile(r"[ \xa0-]")
 _DATE = re.compile(r"(?:19|20)[0-9]{2}[-/.][01]?[0-9][-/.]")
 # A word right before a number that says what it is; the first kind says so of any number.
 _LABEL = re.compile(
     r"(?:phone|telephone|tel|fax|telefax|telefon|telefono|téléphone|teléfono|mobile|mobil|cell|cellulare|celular|"
+    r"telepono|telefoon|telefone|telefonnummer|puhelin|telefonszám|τηλ|τηλέφωνο|"
     r"whatsapp|móvil|fon|тел|телефон|电话|電話|手机|هاتف|☎|📞)"
-    r"(?:[ .]{0,2}(?:no|number|nr|num))?[ .]{0,2}(?: is|:|#|：)?\s{0,3}$",
-    re.IGNORECASE)
+    r"(?:[ .]{0,2}(?:no|number|nr|num))?[ .]{0,2}(?: is|:|#|：)?\s{0,3}$"
+    r"|\b(?:desk|office|direct|home|work|hotline)(?: line| number)?: ?$"
+    r"|\b(?:call|reach|ring|dial|text)(?: (?:me|us|him|her|them))?(?: (?:at|on))? $", re.IGNORECASE)
 _LABEL_BEHIND = re.compile(r"[ ,(\-–]{1,3}(?:fax|mobile|mobi|cell|office|tel|phone)\b", re.IGNORECASE)
 _PHONE_WORD = re.compile(
     r"(?:phone|tel|tele\w{1,8}|call|fax|mobile|cell|mob|whatsapp|sms|fon|handy|tél|móvil|téléphone|"
@@ -74,8 +77,11 @@ def phones(text: str, regions: tuple[str, ...], context: bool = True) -> Iterato
     """
     alone = not context or (len(text) <= FIELD and not any(map(str.isalpha, text)))
     for run in _PHONE.finditer(text):
+        if _is_labelled(text, run):
+            yield run.span()
+            continue
         groups = [match.span() for match in _GROUP.finditer(text, run.start(), run.end(1))]
-        first, before = 0, len(groups)
+        first = 0
         while first < len(groups):
             for last in range(min(first + _MAX_GROUPS, len(groups)), first, -1):
                 start, end = groups[first][0], groups[last - 1][1]
@@ -83,11 +89,9 @@ def phones(text: str, regions: tuple[str, ...], context: bool = True) -> Iterato
                     end = run.end()     # with the extension
                 if span := _one_phone(text, start, groups[last - 1][1], end, regions, alone):
                     yield span
-                    before, first = min(before, first), last - 1
+                    first = last - 1
                     break
             first += 1
-        if before == len(groups) and _is_labelled(text, run):
-            yield groups[0][0], run.end()
 
 
 def _is_labelled(text: str, run: re.Match) -> bool:
@@ -116,8 +120,13 @@ def _one_phone(text: str, start: int, end: int, extended: int, regions: tuple[st
         if tries and (_is_listing(number) or not (
                 _is_grouped(number) or alone or _PHONE_WORD.search(text, max(0, start - 24), start))):
             return None
+    if "+" in number and end == extended and _INTERNATIONAL.match(number):
+        # Nothing else is written like this, so its length has to be one of the country's, not its digits in use.
+        leniency = Leniency.POSSIBLE
+    else:
+        leniency = Leniency.VALID
     for region in tries:
-        for hit in PhoneNumberMatcher(text[start:extended], region, leniency=Leniency.VALID):
+        for hit in PhoneNumberMatcher(text[start:extended], region, leniency=leniency):
             left = start + hit.start + ("(" in hit.raw_string and ")" not in hit.raw_string)
             if start + hit.end >= end:
                 return left, start + hit.end

@@ -22,7 +22,8 @@ SECRETS = {
     "PRIVATE_KEY": "-----BEGIN RSA PRIVATE KEY-----\nMIIB+abc/def=\n-----END RSA PRIVATE KEY-----",
 }
 VALUES = SECRETS | {
-    "EMAIL": "jane.roe+news@mail.example.com", "PHONE": "+44 20 7946 0958", "IP": "93.184.216.34", "MAC_ADDRESS": "00:1A:2B:3C:4D:5E", "CRYPTO": "1BvBMSEYstWetqTFn5Au4m4GFg7xJaNVN2",
+    "EMAIL": "jane.roe+news@mail.example.com", "PHONE": "+44 20 7946 0958", "IP": "93.184.216.34",
+    "MAC_ADDRESS": "00:1A:2B:3C:4D:5E", "CRYPTO": "1BvBMSEYstWetqTFn5Au4m4GFg7xJaNVN2",
     "CARD": "4111 1111 1111 1111", "IBAN": "DE89 3704 0044 0532 0130 00",
 }
 
