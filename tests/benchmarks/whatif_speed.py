@@ -31,7 +31,7 @@ QUESTIONS = {
     "a rule off": ["--rule", "c4_curly_brackets.enabled=false"],
     "three bounds": ["--rule", "gopher_words.min=100", "--rule", "gopher_letters.min=0.7", "--rule",
                      "fineweb_short_lines.max=0.5"],
-    "other presets": ["--preset", "dclm"],
+    "other presets": ["--preset", "dclm", "--rule", "dclm_quality.enabled=false"],
 }
 
 
