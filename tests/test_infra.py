@@ -164,8 +164,8 @@ def test_deployments_are_those_that_are_documented():
     names = {f"{Path(d['entrypoint'].split(':')[0]).stem.replace('_', '-')}/{d['name']}" for d in DEPLOYMENTS}
     assert names == {
         "build-corpus/build-corpus", "build-corpus/sample", "build-corpus/commoncrawl", "refresh-corpus/nightly",
-        "train-tokenizer/train-tokenizer", "pretrain/pretrain", "pretrain/sample", "finetune/finetune",
-        "evaluate/evaluate", "ablate/ablate",
+        "train-tokenizer/train-tokenizer", "train-classifier/train-classifier", "pretrain/pretrain", "pretrain/sample",
+        "finetune/finetune", "evaluate/evaluate", "ablate/ablate",
     }  # fmt: skip
     for deployment in DEPLOYMENTS:
         assert deployment["work_pool"]["name"] == "gristmill"

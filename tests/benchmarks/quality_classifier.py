@@ -42,6 +42,7 @@ VARIANTS = {                                            # what is changed of the
     "raw, whole, 5 epochs (DCLM)": {"text": "raw", "window": 0, "epochs": 5, "min_count": 1, "dim": 100},
     "unigrams": {"ngrams": 1},
     "5 epochs": {"epochs": 5},
+    "100 epochs": {"epochs": 100},
     "dim 100": {"dim": 100},
     "dim 4": {"dim": 4},
     "min_count 1": {"min_count": 1},
