@@ -4,7 +4,11 @@ A document is hit by GPT-3's rule, 13 words in a row that an item has too, or by
 words in their order, which finds items that were lightly reworded. What a word is: `words`; which texts an item has
 and which are too short to count: `items`; what a match is: `search`; what is cut: `cuts`.
 
-Memory: 0.1 GB for the index of 130,000 items in each process, and 14 bytes for each byte of the longest text.
+Items of 5 to 7 words count where they stand whole: of 61 MB of web pages and books, two were dropped for one of 76,000.
+Shorter ones are never found: that a page says "3 + 4 = 7" or "the cat sat" tells nothing of an evaluation.
+
+Memory: 60 MB for the index of 138,000 items in each process, and 6 bytes for each byte of the longest text; building
+that index takes 1 GB, once.
 """
 
 import json
@@ -48,7 +52,7 @@ class Decontaminate(BaseModel):
         "1: only whole items of fewer words than an n-gram has, as in GPT-3.")
     min_words: int = Field(8, ge=4, description="Words that an item needs to be found by likeness (GPT-3: 8).")
     exact_words: int = Field(
-        8, ge=4, description="Items with fewer words than min_words, but these, count where they stand whole.")
+        5, ge=4, description="Items with fewer words than min_words, but these, count where they stand whole.")
     max_items: int = Field(
         10, ge=1, description="What is in more items than this is a template and does not count.")
     margin: int = Field(200, ge=0, description="Characters cut before and after a match (GPT-3: 200).")

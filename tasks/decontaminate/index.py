@@ -149,7 +149,8 @@ def _passages(items: Sequence[Item], table, expansions, ngram: int, min_words: i
     answered = [(f"{' '.join(item.sections)} {item.answer}", n) for n, item in enumerate(items) if item.answer]
     offered = [(" ".join([*item.sections, *item.choices]), n) for n, item in enumerate(items) if item.choices]
     alone = [(text, number) for number, item in enumerate(items) for text in item.alone]
-    groups = (sections, whole, answered, offered, alone)
+    first = [(text, number) for number, item in enumerate(items) for text in (*item.sections[:1], item.prompt)]
+    groups = (sections, whole, answered, offered, alone, first)
     sizes = [lengths(*_split([text for text, _ in group], table, expansions)) for group in groups]
     numbers = [np.fromiter((number for _, number in group), np.int64, len(group)) for group in groups]
     long = np.zeros(len(items), bool)
@@ -158,7 +159,7 @@ def _passages(items: Sequence[Item], table, expansions, ngram: int, min_words: i
     short[numbers[1][sizes[1] >= 2 * min_words]] = False      # the whole prompt is too short as well
     takes = (sizes[0] >= 2 * min_words, (sizes[1] >= 2 * exact_words) & ~long[numbers[1]],
              (sizes[2] >= 2 * min_words) & short[numbers[2]], (sizes[3] >= 2 * min_words) & short[numbers[3]],
-             sizes[4] >= 2 * ngram)
+             sizes[4] >= 2 * ngram, (sizes[5] >= 2 * exact_words) & ~long[numbers[5]])
     chosen = [(text, number) for group, take in zip(groups, takes, strict=True)
               for (text, number), wanted in zip(group, take.tolist(), strict=True) if wanted]
     return [text for text, _ in chosen], np.array([number for _, number in chosen], np.int64)

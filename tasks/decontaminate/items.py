@@ -6,8 +6,9 @@ Its answer is a field of `ANSWERS`, or the choice that a field of `GOLDS` counts
 its line number. Passages, in words as `words` defines them:
 
 - every section of `min_words` words or more;
-- when no section is that long: the whole prompt, if it has `exact_words` or more; with fewer words than `min_words`
-  also the prompt with the answer and the prompt with all its choices, if these have `min_words` or more;
+- when no section is that long: the first section, and the whole prompt with its labels and without, if they have
+  `exact_words` or more; when the whole has fewer words than `min_words` also the prompt with the answer and the prompt
+  with all its choices, if these have `min_words` or more;
 - every choice and answer of `ngram` words or more: shorter ones alone are phrases of the language.
 """
 
@@ -37,7 +38,8 @@ _FILE = re.compile(r"\.(?:jsonl|ndjson|json|txt)(?:\.gz)?$")
 
 
 class Item(NamedTuple):
-    """A benchmark item: its name, the sections of its prompt, its answer, and texts that count alone when long."""
+    """A benchmark item: its name, the sections of its prompt, its answer, texts that count alone when long, and the
+    prompt as it is written."""
 
     benchmark: str
     name: str
@@ -45,6 +47,7 @@ class Item(NamedTuple):
     answer: str
     choices: tuple[str, ...]
     alone: tuple[str, ...]
+    prompt: str = ""
 
 
 def located(patterns: Sequence[str]) -> list[str]:
@@ -99,7 +102,7 @@ def item(benchmark: str, number: int, row: object, fields: Sequence[str] = ()) -
     name = str(next((row[field] for field in NAMES if isinstance(row.get(field), (str, int))), number))
     named = [text for field in fields for text in _strings(row.get(field))]
     if named:
-        return Item(benchmark, name, _sections(named), "", (), ())
+        return Item(benchmark, name, _sections(named), "", (), (), " ".join(named))
     prompts = [row[field] for field in PROMPTS if isinstance(row.get(field), str)]
     choices = next((found for field in CHOICES if (found := _strings(row.get(field)))), [])
     answer = next((row[field] for field in ANSWERS if isinstance(row.get(field), str)), "")
@@ -110,7 +113,7 @@ def item(benchmark: str, number: int, row: object, fields: Sequence[str] = ()) -
     if not answer and gold is not None and 0 <= gold < len(choices):
         answer = choices[gold]
     return Item(benchmark, name, _sections(prompts), answer, tuple(choices),
-                tuple(dict.fromkeys(text for text in (*choices, answer) if text)))
+                tuple(dict.fromkeys(text for text in (*choices, answer) if text)), " ".join(prompts))
 
 
 def _strings(value: object) -> list[str]:

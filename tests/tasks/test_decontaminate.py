@@ -88,6 +88,14 @@ def test_short_items(tmp_path):
     assert kept(texts, benchmarks=files, similarity=1) == [1, 2, 3], "GPT-3's rule"
 
 
+def test_a_short_question_is_found_alone_and_with_its_options(tmp_path):
+    query = "Question: Where do millers keep flour?\nChoices:\nA. sack\nB. barn\nC. well\nAnswer:"
+    files = [benchmark(tmp_path, [{"query": query, "choices": ["A", "B", "C"], "gold": 0}])]
+    texts = ["So: where do millers keep flour?", query, "Where do millers keep flour? Sack, barn, well.",
+             "where do all millers keep flour", "choices: a. sack b. barn c. well"]
+    assert kept(texts, benchmarks=files) == [3, 4]
+
+
 def test_thresholds(tmp_path):
     files = [benchmark(tmp_path)]
     part = " ".join(LONG.split()[:15])      # 3 of 8 n-grams, 15 of 20 words
@@ -193,7 +201,7 @@ def test_spans_before_are_seen_and_kept(tmp_path):
 
 def test_texts_of_known_benchmark_forms():
     def texts(row, fields=()):
-        return item("b", 0, row, fields)[2:]
+        return item("b", 0, row, fields)[2:6]
 
     assert texts({"context": "c", "continuation": "d"}) == (("c",), "d", (), ("d",))
     chosen = {"query": "Question: q\nAnswer:", "choices": ["x", "y"], "gold": 1}
@@ -207,6 +215,7 @@ def test_texts_of_known_benchmark_forms():
     assert texts(pair)[0] == ("Ann as Ann slept.", "Ann as Bea slept.")
     assert texts({"other": "t", "text": "u"}, ["other"])[0] == ("t",)
     assert texts({"other": 1}) == ((), "", (), ()) and texts("text") == ((), "", (), ())
+    assert item("b", 0, chosen).prompt == chosen["query"]
     assert [item("b", 7, row).name for row in ({"id": "i"}, {"task_id": 3}, {})] == ["i", "3", "7"]
 
 
