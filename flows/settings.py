@@ -21,6 +21,7 @@ from tasks.errors import UserError
 from tasks.extract import Extract
 from tasks.filter import Filter
 from tasks.filter import check as check_rules
+from tasks.filter import columns_read
 from tasks.ingest import Ingest
 from tasks.lines import Lines
 from tasks.pool import Limits
@@ -101,6 +102,14 @@ def _validated(settings: Mapping[str, Any], file: str, overrides: Mapping[str, A
         where = "the settings given" if given else f"{file} with the settings given" if overrides else file
         raise UserError(f"{where}: {sentences(Recipe, error)}") from None
     check_rules(recipe.filter)
+    if recipe.annotate.quality.model is None:
+        for rule, columns in columns_read(recipe.filter).items():
+            if "quality_score" in columns:
+                raise UserError(
+                    f"{file}: the rule {rule} reads quality_score, and there is no classifier to give one, so that it "
+                    f"would drop every page; name one in annotate.quality.classifier, or set "
+                    f"filter.{rule}.enabled=false"
+                )
     return recipe
 
 

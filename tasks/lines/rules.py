@@ -1,8 +1,8 @@
 """What makes a line one that is cut, and the phrases by which it is known.
 
 Sources: C4, Raffel et al. 2020, https://arxiv.org/abs/1910.10683, section 2.2, and its code in
-tensorflow/datasets (text/c4_utils.py); RefinedWeb, Penedo et al. 2023, https://arxiv.org/abs/2306.01116, appendix
-G.2 (line-wise corrections); DCLM, Li et al. 2024, https://arxiv.org/abs/2406.11794 (its reproduction of them).
+tensorflow/datasets (text/c4_utils.py); RefinedWeb, Penedo et al. 2023, https://arxiv.org/abs/2306.01116 (line-wise
+corrections, appendix); DCLM, Li et al. 2024, https://arxiv.org/abs/2406.11794 (its reproduction of them).
 """
 
 from functools import lru_cache

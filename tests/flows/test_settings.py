@@ -74,3 +74,9 @@ def test_settings_are_judged_together_not_each_alone(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("dedup: {rows: 5}")
     assert load_recipe(str(path), {"dedup": {"bands": 20}}).dedup.bands == 20
+
+
+def test_a_rule_on_quality_without_a_classifier_is_told_before_anything_runs():
+    with pytest.raises(UserError, match="dclm_quality reads quality_score.*annotate.quality.classifier"):
+        load_recipe("dclm", {"filter": {"dclm_quality": {"enabled": True}}})
+    load_recipe("dclm")
