@@ -79,6 +79,9 @@ def nie(value: str) -> bool:
     return value[0] in "XYZ" and nif(str("XYZ".index(value[0])) + value[1:])
 
 
+HETU_SIGNS = "0123456789ABCDEFHJKLMNPRSTUVWXY"
+
+
 def hetu(value: str) -> bool:
     """Date, individual number, check character modulo 31 (DVV); 900 to 999 are temporary ones. The sign that says the
     century may be a letter of 2023's reform, or missing here where it was a hyphen."""
@@ -88,7 +91,7 @@ def hetu(value: str) -> bool:
         return False
     century = 1900 if sign in "-YXWVU" else 2000 if sign in "ABCDEF" else 0
     return (bool(century) and is_date(century + int(value[4:6]), value[2:4], value[:2]) and int(number) >= 2
-            and "0123456789ABCDEFHJKLMNPRSTUVWXY"[int(value[:6] + number) % 31] == check)
+            and HETU_SIGNS[int(value[:6] + number) % 31] == check)
 
 
 def nric(value: str) -> bool:

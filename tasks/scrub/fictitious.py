@@ -56,14 +56,22 @@ def phone(value: str, regions: tuple[str, ...], drawing: Drawing) -> str | None:
 
 def is_fictitious(value: str, regions: tuple[str, ...], drawing: Drawing) -> bool:
     """Whether a number as it is written is one that `phone` could have made."""
-    parsed = _parsed(value, regions)
-    if parsed is not None:
+    for region in _readings(value, regions):
+        try:
+            parsed = phonenumbers.parse(value, region)
+        except NumberParseException:
+            continue
         national, code = phonenumbers.national_significant_number(parsed), parsed.country_code
-        if code == 1:
-            return len(national) == 10 and national[3:8] == "55501"
-        return any(_fits(national, form) for form in (*_FIXED.get(code, ()), *_MOBILE.get(code, ())))
+        if code == 1 and len(national) == 10 and national[3:8] == "55501":
+            return True
+        if any(_fits(national, form) for form in (*_FIXED.get(code, ()), *_MOBILE.get(code, ()))):
+            return True
     digits = _digits(value)
     return any(_code(digits[-n:-4], drawing) == digits[-4:] for n in range(6, min(len(digits), 12) + 1))
+
+
+def _readings(value: str, regions: tuple[str, ...]) -> tuple[str | None, ...]:
+    return (None,) if value.lstrip("(").startswith("+") else regions
 
 
 def _digits(value: str) -> str:
@@ -71,9 +79,9 @@ def _digits(value: str) -> str:
 
 
 def _parsed(value: str, regions: tuple[str, ...]) -> PhoneNumber | None:
-    for region in ("ZZ",) if value.lstrip("(").startswith("+") else regions:
+    for region in _readings(value, regions):
         try:
-            parsed = phonenumbers.parse(value, None if region == "ZZ" else region)
+            parsed = phonenumbers.parse(value, region)
         except NumberParseException:
             continue
         if phonenumbers.is_valid_number(parsed):

@@ -64,6 +64,7 @@ _ADDRESS = Names(["ip~|ipv4|address~|addr|adresse~|dirección|host~|server~|dns|
                   "client~|remote~|localhost|port|ssh|ftp|http|https|tcp|udp|netmask|nameserver~|traceroute|user|"
                   "talk|contributions|blocked|ban|banned|login~|log|logged|src|dst|from|visitor~|anonymous"])
 _SIGN = re.compile(r"(?:§|==|>=|<=|~=)[\s.:=#(]{0,3}$")
+_HEADING = re.compile(r"[.)]?[ \t\xa0]+[^\W\d]")
 _PORT = re.compile(r":[0-9]{2,5}\b|/[0-9]{1,2}\b|\]")
 
 
@@ -82,9 +83,13 @@ def addresses(text: str, options: Options) -> Found:
         line = before.rpartition("\n")[2]
         if _SIGN.search(line) or _NUMBERING.within(" ".join(line.split()[-3:])):
             continue
+        if not line.strip() and len(value) < 12:
+            if _HEADING.match(text, end):
+                continue
+            line = before.rstrip().rpartition("\n")[2]
         parts = value.split(".")
         likely = len(value) >= 12 or sum(len(part) == 3 for part in parts) >= 2
-        if (likely or not options.context or _ADDRESS.within(before) or _PORT.match(text, end)
+        if (likely or not options.context or _ADDRESS.within(line) or _PORT.match(text, end)
                 or text[start - 1:start] in "/[@|" and start or not any(map(str.isalpha, text[:100]))):
             yield "IP", start, end
     end = 0

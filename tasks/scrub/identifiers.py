@@ -39,8 +39,8 @@ _CARD = "card~|cc|credit|debit|visa|mastercard|amex|uatp|kreditkart~|carte|tarje
 _SSN = "ssn|ssns|social security|soc sec|itin|tax id|taxpayer~"
 _TAX_AU = "tfn|tax file~"
 _PASSPORT = "passport~|travel document|pasaporte~|passaporto~|reisepass~|passport-nr|여권|護照|护照|پاسپورٹ"
-_LICENCE = "licen~|driver~|driving|dl|patente~|führerschein~|fahrerlaubnis~|fuehrerschein~|면허|운전"
-_PLATE = "plate~|vehicle~|registration~|number plate|car reg|rc|plaka~|kennzeichen~|vrn|dvla|motor~|bike~|targa"
+_LICENCE = "licen~|driving|patente~|führerschein~|fahrerlaubnis~|fuehrerschein~|면허|운전"
+_PLATE = "plate~|vehicle~|registration~|number plate|car reg|rc|plaka~|kennzeichen~|vrn|dvla|motor vehicle~|bike~|targa"
 _PASS_DE = "pass-nr|passnummer|reisepass~|ausweis~|personalausweis~|passport~|id card|identity card|pass"
 
 IDENTIFIERS = (
@@ -61,7 +61,8 @@ IDENTIFIERS = (
     Identifier("US_PASSPORT", "US", "", "A9{8}|9{9}", _PASSPORT),
     Identifier("US_DRIVER_LICENSE", "US", "",
                "A9{4,14}|AA9{3,7}|9{7,10}|9{12}|9999-99-9999|A999-9999-9999|A9{3}-9{3}-9{3}",
-               "driver~|driving|licence no|license no|licence number|license number|dl"),
+               "driver licen~|drivers licen~|driver s licen~|driving licen~|licence no|license no|licence number|"
+               "license number|driver licence|dl no|dl number"),
     Identifier("US_BANK_NUMBER", "US", "", "9{8,17}",
                "account no~|account number~|account num|acct~|bank account~|bank number|checking~|savings account"),
     Identifier("ABA_ROUTING_NUMBER", "US", "", "9{9}|9999-9999-9", "aba|routing~|rtn|transit~|bank number",

@@ -15,6 +15,7 @@ _PHONE = re.compile(
 _INTERNATIONAL = re.compile(r"\+[1-9][0-9]{0,2}(?:[ .-]?\(?[0-9]|[0-9])")
 _NO_DIGIT = re.compile(r"[^0-9]+")
 _BLANK = re.compile(r"[ \xa0-]")
+_DECIMAL = re.compile(r"[+(]*[0-9]{1,3}(?:\.[0-9]{3}){2,}|[+(]*[0-9]+\.[0-9]{1,3}")
 _DATE = re.compile(r"(?:19|20)[0-9]{2}[-/.][01]?[0-9][-/.]")
 # A word right before a number that says what it is; the first kind says so of any number.
 _LABEL = re.compile(
@@ -58,7 +59,7 @@ def _national(region: str) -> re.Pattern:
 def _is_listing(number: str) -> bool:
     """Whether digits are a row of numbers, a date, or a decimal beside another number."""
     return bool(sum(len(group) == 1 for group in re.findall(r"[0-9]+", number)) > 2 or _DATE.match(number)
-                or ("." in number and _BLANK.search(number)))
+                or "." in number and (_BLANK.search(number) or "/" in number or _DECIMAL.fullmatch(number)))
 
 
 def _is_grouped(number: str) -> bool:
@@ -87,11 +88,18 @@ def phones(text: str, regions: tuple[str, ...], context: bool = True) -> Iterato
                 start, end = groups[first][0], groups[last - 1][1]
                 if last == len(groups):
                     end = run.end()     # with the extension
+                if (first or last < len(groups)) and not _begins_as_phone(text[start:groups[first][1]]):
+                    continue
                 if span := _one_phone(text, start, groups[last - 1][1], end, regions, alone):
                     yield span
                     first = last - 1
                     break
             first += 1
+
+
+def _begins_as_phone(group: str) -> bool:
+    """Whether the first group says that a number begins here, with others in the row beside it."""
+    return group[0] in "0(+" or len(group) == 3 or group == "1"
 
 
 def _is_labelled(text: str, run: re.Match) -> bool:
@@ -114,6 +122,8 @@ def _one_phone(text: str, start: int, end: int, extended: int, regions: tuple[st
     if not 7 <= len(digits) <= 17:
         return None
     if "+" in number:
+        if _DECIMAL.fullmatch(number):
+            return None
         tries = ("ZZ",) if number.lstrip("(").startswith("+") else ()
     else:
         tries = tuple(region for region in regions if digits.startswith("00") or _national(region).fullmatch(digits))

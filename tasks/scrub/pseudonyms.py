@@ -154,9 +154,8 @@ def _documented(value: str) -> bool:
     return address in _IPV6 if address.version == 6 else any(address in net for net in _IPV4)
 
 
-def _last_digit(body: str, valid: Callable[[str], bool]) -> str | None:
+def _last_digit(body: str, valid: Callable[[str], bool], signs: str = "0123456789") -> str | None:
     """The body with the check digit or letter that makes it valid; None when there is none."""
-    signs = "0123456789ABCDEFHJKLMNPRSTUVWXY"
     return next((body + sign for sign in signs if valid(body + sign)), None)
 
 
@@ -200,7 +199,7 @@ def _hetu(value: str, draw: Draw) -> str | None:
         head = f"{1 + draw.below(28):02d}{1 + draw.below(12):02d}{draw.digits(2)}{value[6]}9{draw.digits(2)}"
     else:
         head = f"{1 + draw.below(28):02d}{1 + draw.below(12):02d}{draw.digits(2)}9{draw.digits(2)}"
-    return _last_digit(head, check_digits.hetu)
+    return _last_digit(head, check_digits.hetu, check_digits.HETU_SIGNS)
 
 
 # Of issued numbers the first digit is 1 to 9, so the checks of these ask for what theirs do not.
