@@ -142,7 +142,7 @@ def print_mapping(result: Mapping[str, Any], as_json: bool) -> None:
             rows = rows_of(value)
             _print(list(rows[0]), rows, name.replace("_", " "))
         else:
-            console.print(f"{name.replace('_', ' ')}: {cell(_plain(value))}", highlight=False, markup=False)
+            console.print(f"{name.replace('_', ' ')}: {cell(_plain(value))}", highlight=False, markup=False, soft_wrap=True)
 
 
 def print_build(summary: Mapping[str, Any], as_json: bool) -> None:

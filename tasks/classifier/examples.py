@@ -118,12 +118,13 @@ Rows = Iterator[tuple[str, str | None]]
 def _files(source: str, column: str | None) -> Iterator[tuple[str, str, Rows]]:
     """For each file of a path, glob or URI, in the order of their names: its URI, sha256 and rows (text, group)."""
     try:
-        files = sorted(fsspec.open_files(source, "rb"), key=lambda file: file.path)
-        files = [file for file in files if file.fs.exists(file.path)]
+        filesystem, path = fsspec.core.url_to_fs(source)
+        paths = [path] if filesystem.isfile(path) else sorted(filesystem.glob(path))
     except (OSError, ValueError, ImportError) as error:
         raise UserError(f"cannot read {source} ({type(error).__name__}); check the address") from None
-    if not files:
+    if not paths:
         raise UserError(f"{source} matches no file; check the path, and quote a glob")
+    files = [fsspec.core.OpenFile(filesystem, path) for path in paths]
     for file in files:
         kind = _KIND.search(file.path)
         if not kind:

@@ -69,7 +69,7 @@ def test_files_of_every_kind(tmp_path):
     (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b'{"text": "one", "domain": "a.example"}\n\n{"text": " "}\n'))
     pq.write_table(pa.table({"text": ["two", None], "domain": ["a.example", "b.example"]}), tmp_path / "b.parquet")
     (tmp_path / "c.txt").write_text("".join(f"paragraph {i} {'x' * 1500}\n\n" for i in range(8)))
-    found = read_examples([str(tmp_path / "[ab].*"), str(tmp_path / "c.txt")], 1, root)
+    found = read_examples([str(tmp_path / "[a]?jsonl.gz"), str(tmp_path / "b.*"), str(tmp_path / "c.txt")], 1, root)
     groups = dict(zip(found.table["text"].to_pylist(), found.table["group"].to_pylist(), strict=True))
     assert groups["one"] == groups["two"] == "domain/a.example"
     assert len({group for text, group in groups.items() if "paragraph" in text}) == 1
