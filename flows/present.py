@@ -142,7 +142,8 @@ def print_mapping(result: Mapping[str, Any], as_json: bool) -> None:
             rows = rows_of(value)
             _print(list(rows[0]), rows, name.replace("_", " "))
         else:
-            console.print(f"{name.replace('_', ' ')}: {cell(_plain(value))}", highlight=False, markup=False, soft_wrap=True)
+            line = f"{name.replace('_', ' ')}: {cell(_plain(value))}"
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def print_build(summary: Mapping[str, Any], as_json: bool) -> None:
