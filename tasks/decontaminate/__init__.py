@@ -31,7 +31,7 @@ LISTED = 100      # items that are listed of a document
 
 
 class Decontaminate(BaseModel):
-    """Settings of the decontaminate stage. GPT-3's rule: `similarity: 1`, `action: cut`."""
+    """Settings of the decontaminate stage. GPT-3's rule: `similarity: 1`, `exact_words: 8`, `action: cut`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
