@@ -105,10 +105,11 @@ def _inflate(body: bytes, wbits: int, limit: int) -> bytes:
                     break
                 inflater = isal_zlib.decompressobj(wbits)  # gzip may have several members
     except isal_zlib.error:
-        if not size:
-            if wbits < 0:  # declared deflate, and not compressed at all
-                return body
-            raise Undecodable("content_encoding") from None
+        pass
+    if not size and not inflater.eof:
+        if wbits < 0:  # declared deflate, and not compressed at all
+            return body
+        raise Undecodable("content_encoding")
     return b"".join(pieces)
 
 
