@@ -1,18 +1,28 @@
 """The flow inside Prefect: the same bytes wherever its tasks run, and nothing personal in what Prefect keeps."""
 
 import os
+import random
 
 import crawl
 import pytest
 
 from flows import embedded
 from tasks.pool import close_shared_pool
+from tasks.sample_crawl import planted_values
 from tasks.storage import Root
+
+PERSONAL = [crawl.EMAIL, *planted_values()]
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    return crawl.write_crawl(tmp_path_factory.mktemp("crawl"))
+    """The small crawl, and a page with every personal value that the sample crawl has."""
+    folder = tmp_path_factory.mktemp("crawl")
+    said = "".join(f"<p>Whoever comes from the address {value} is welcome to this place.</p>" for value in PERSONAL)
+    page = crawl.page(crawl.prose(random.Random(9), 120) + said, "Guests")
+    path = folder / "personal.warc.gz"
+    path.write_bytes(crawl.record("https://guests.example/book.html", page))
+    return [*crawl.write_crawl(folder), path]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -69,7 +79,7 @@ def test_the_same_bytes_on_every_engine(files, plain, tmp_path, engine):
     assert not again["published"] and set(again["ran"].values()) == {0}
 
 
-def test_prefect_keeps_a_few_runs_a_build_and_no_personal_data(files, prefect_home, tmp_path):
+def test_prefect_keeps_a_few_runs_a_build_and_no_personal_data(files, prefect_home, tmp_path, capfd):
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
@@ -84,5 +94,10 @@ def test_prefect_keeps_a_few_runs_a_build_and_no_personal_data(files, prefect_ho
     assert any(card.key == "corpus-test" for card in cards)
     kept = [path for path in prefect_home.rglob("*") if path.is_file()]
     assert any(path.suffix.startswith(".db") for path in kept)
-    for path in kept:
-        assert crawl.EMAIL.encode() not in path.read_bytes(), path
+    out, err = capfd.readouterr()
+    for path, data in [("what was printed", (out + err).encode()), *((path, path.read_bytes()) for path in kept)]:
+        assert not [number for number, value in enumerate(PERSONAL) if value.encode() in data], path
+    published = Root(str(tmp_path))
+    book = [row for path in published.list("work/scrub/") if path.endswith("table.parquet")
+            for row in published.read_table(path)["spans"].to_pylist() if len(row) >= len(PERSONAL)]
+    assert len(book) == 1  # the page was there, and all of it was found
