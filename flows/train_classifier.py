@@ -16,12 +16,15 @@ from tasks import ledger, lineage
 from tasks.classifier.examples import Found, read_examples
 from tasks.classifier.training import DESCRIPTION, MODEL, Training, classifier
 from tasks.errors import UserError
+from tasks.pool import Limits
 from tasks.publish import read_manifest
 from tasks.stage import Build, Unit, run_stage, store
 from tasks.storage import Root, home_uri
 
 log = logging.getLogger("gristmill.flow")
 
+# One process holds all examples several times over, and takes its time.
+LIMITS = Limits(shard_seconds=24 * 3600.0, memory_bytes=64 << 30)
 SHOWN = (0.1, 0.2, 0.3, 0.5)  # shares of random crawl whose thresholds are printed
 
 CRAWL = """SELECT doc_id FROM documents JOIN signals USING (name, version, doc_id)
@@ -67,7 +70,7 @@ def train_classifier(
             lineage.rebuild(root)
         good = read_examples(positives, 1, root, column=text_column, limit=limit)
         other = read_examples(negatives, 0, root, column=text_column, limit=limit, what="negatives")
-        build = Build(root, run_id, workers or os.cpu_count() or 1, as_tasks=bool(flow_run.id))
+        build = Build(root, run_id, workers or os.cpu_count() or 1, LIMITS, as_tasks=bool(flow_run.id))
         examples = store(root, "examples", pa.concat_tables([good.table, other.table]))
         made = run_stage(classifier, [Unit({"examples": examples})], settings, build)[0].table
         files = {row["name"]: row["data"] for row in root.read_table(made.path).to_pylist()}
