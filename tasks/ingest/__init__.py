@@ -46,7 +46,7 @@ Kind = Literal["warc", "jsonl", "parquet"]
 _NAMED = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]{0,62})=(.+)", re.DOTALL)
 _SNAPSHOT = re.compile(r"CC-[A-Z]+-\d{4}(?:-\d{2,4})?")
 _SAYS_NOTHING = {"", ".", "..", "~", "warc", "wet", "wat", "arc", "raw", "data", "segments", "*", "**"}
-_SUFFIXES = re.compile(r"\.(warc|wet|arc)(\.(gz|zst|lz4))?$|\.(jsonl|ndjson|json)(\.gz)?$|\.parquet$", re.IGNORECASE)
+_SUFFIXES = re.compile(r"\.(warc|wet|arc)(\.(gz|zst|lz4))?$|\.(jsonl|ndjson|json)(\.(gz|zst|lz4))?$|\.parquet$", re.IGNORECASE)
 _SECRET = re.compile(r"(?i)(?:^|&)(?:x-amz-|x-goog-|sig=|signature=|token=|access_token=|api_?key=|se=.*&sig)")
 _MAGIC = [(b"\x1f\x8b\x08", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"\x04\x22\x4d\x18", "lz4")]
 
@@ -323,7 +323,7 @@ def _bring(item: _Item, settings: Ingest, root: Root) -> Input | Failure:
         return Failure(item.uri, type(error).__name__)
     if size == 0:
         return Failure(item.uri, "empty_file")
-    name = item.location.lower().removesuffix(".gz")
+    name = re.sub(r"\.(gz|zst|lz4)$", "", item.location.lower())
     kind: Kind = "jsonl" if name.endswith((".jsonl", ".ndjson", ".json")) else "warc"
     return Input(item.uri, item.source, item.snapshot, digest, size, path,
                  "parquet" if name.endswith(".parquet") else kind)
@@ -342,7 +342,7 @@ def _cut(file: Input, split_bytes: int) -> list[tuple[int, int]]:
                     start, size = row, 0
             return cuts + [(start, row)] if row > start else cuts
         packed = compression(opened.read(4))
-    whole = packed in ("zstd", "lz4") or packed == "gzip" and file.kind == "jsonl"
+    whole = packed != "none" and file.kind == "jsonl"  # archives can be entered at any member or frame
     step = file.bytes if whole else split_bytes
     # Equal pieces: a last one of a few bytes would be a shard for nothing.
     n = max(1, -(-file.bytes // step))

@@ -3,10 +3,12 @@
 import gzip
 import json
 
+import lz4.frame
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from archives import members, response
+from backports import zstd
 
 from tasks.errors import UserError
 from tasks.ingest import Ingest, Split, anchored, compression, plan
@@ -137,6 +139,21 @@ def test_compression_is_told_by_the_first_bytes():
     assert compression(gzip.compress(b"x")[:4]) == "gzip"
     assert compression(b"\x28\xb5\x2f\xfd") == "zstd" and compression(b"\x5d\x2a\x4d\x18") == "zstd"
     assert compression(b"\x04\x22\x4d\x18") == "lz4" and compression(b"WARC") == "none" and compression(b"") == "none"
+
+
+@pytest.mark.parametrize("suffix, pack", [("gz", gzip.compress), ("lz4", lz4.frame.compress), ("zst", zstd.compress)])
+def test_json_lines_are_known_in_any_packing_and_read_as_one(tmp_path, root, suffix, pack):
+    data = b"".join(b'{"text": "%064x"}\n' % i for i in range(200))
+    put(tmp_path, f"rows.jsonl.{suffix}", pack(data))
+    planned = plan([f"{tmp_path}/rows.jsonl.{suffix}"], Ingest(split_bytes=4096), root)
+    assert [(i.kind, i.source) for i in planned.inputs] == [("jsonl", "rows")] and len(planned.splits) == 1
+
+
+@pytest.mark.parametrize("pack", [lz4.frame.compress, zstd.compress])
+def test_archives_are_entered_at_any_frame(tmp_path, root, pack):
+    suffix = "lz4" if pack is lz4.frame.compress else "zst"
+    put(tmp_path, f"crawl.warc.{suffix}", b"".join(pack(b"WARC/1.0\r\n%0999d" % i) for i in range(100)))
+    assert len(plan([f"{tmp_path}/crawl.warc.{suffix}"], Ingest(split_bytes=2048), root).splits) > 1
 
 
 def test_a_split_is_a_plain_value():
