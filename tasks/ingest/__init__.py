@@ -46,7 +46,7 @@ Kind = Literal["warc", "jsonl", "parquet"]
 _NAMED = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]{0,62})=(.+)", re.DOTALL)
 _SNAPSHOT = re.compile(r"CC-[A-Z]+-\d{4}(?:-\d{2,4})?")
 _SAYS_NOTHING = {"", ".", "..", "~", "warc", "wet", "wat", "arc", "raw", "data", "segments", "*", "**"}
-_SUFFIXES = re.compile(r"\.(warc|wet|arc)(\.(gz|zst|lz4))?$|\.(jsonl|ndjson|json)(\.(gz|zst|lz4))?$|\.parquet$", re.IGNORECASE)
+_SUFFIXES = re.compile(r"\.(warc|wet|arc|jsonl|ndjson|json)(\.(gz|zst|lz4))?$|\.parquet$", re.IGNORECASE)
 _SECRET = re.compile(r"(?i)(?:^|&)(?:x-amz-|x-goog-|sig=|signature=|token=|access_token=|api_?key=|se=.*&sig)")
 _MAGIC = [(b"\x1f\x8b\x08", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"\x04\x22\x4d\x18", "lz4")]
 

@@ -144,8 +144,8 @@ def test_compression_is_told_by_the_first_bytes():
 @pytest.mark.parametrize("suffix, pack", [("gz", gzip.compress), ("lz4", lz4.frame.compress), ("zst", zstd.compress)])
 def test_json_lines_are_known_in_any_packing_and_read_as_one(tmp_path, root, suffix, pack):
     data = b"".join(b'{"text": "%064x"}\n' % i for i in range(200))
-    put(tmp_path, f"rows.jsonl.{suffix}", pack(data))
-    planned = plan([f"{tmp_path}/rows.jsonl.{suffix}"], Ingest(split_bytes=4096), root)
+    put(tmp_path, f"rows/a.jsonl.{suffix}", pack(data))
+    planned = plan([f"{tmp_path}/rows/a.jsonl.{suffix}"], Ingest(split_bytes=4096), root)
     assert [(i.kind, i.source) for i in planned.inputs] == [("jsonl", "rows")] and len(planned.splits) == 1
 
 
