@@ -1,16 +1,18 @@
-"""A decoder-only transformer: a Llama or a GPT-2 by configuration.
+"""A transformer: a Llama, a GPT-2, a Qwen3 or a BERT by configuration.
 
-Shapes in the comments: B sequences, T tokens each, H heads, G key/value heads, D width of a head, C = H * D
-the width of the residual stream, V the vocabulary.
+Shapes in the comments: B sequences, T tokens each, H heads, G key/value heads, D width of a head, C the width of the
+residual stream, V the vocabulary.
 """
 
 import math
+from typing import Literal
 
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
+from model.attention import attend, flex_mask, sdpa_mask
 from model.config import ModelConfig
 
 
@@ -33,9 +35,28 @@ def norm(config: ModelConfig) -> nn.Module:
     return nn.LayerNorm(config.width, eps=config.norm_eps, bias=config.bias)
 
 
-def rotary(positions: Tensor, width: int, theta: float) -> tuple[Tensor, Tensor]:
-    """cos and sin of the angles position * theta^(-2i/width), fp32, (B, 1, T, width/2) (RoPE, arXiv:2104.09864)."""
-    frequency = theta ** (-torch.arange(0, width, 2, device=positions.device, dtype=torch.float32) / width)
+def frequencies(config: ModelConfig, device=None) -> Tensor:
+    """Radians a position of each pair of a head, fp32 (D / 2): theta^(-2i/D) (RoPE, arXiv:2104.09864), slowed down
+    where the context is longer than what the weights were trained on.
+
+    linear divides all by the factor (arXiv:2306.15595). llama3 divides those whose wavelength is above
+    original / low, leaves those below original / high, and goes evenly from one to the other between
+    (https://github.com/meta-llama/llama-models/blob/main/models/llama3/model.py, apply_scaling).
+    """
+    D = config.head_width
+    frequency = config.rope_theta ** (-torch.arange(0, D, 2, device=device, dtype=torch.float32) / D)
+    if config.rope_scaling == "none":
+        return frequency
+    slowed = frequency / config.rope_factor
+    if config.rope_scaling == "linear":
+        return slowed
+    turns = config.rope_original * frequency / (2 * math.pi)            # within the context that was trained on
+    kept = ((turns - config.rope_low) / (config.rope_high - config.rope_low)).clamp(0, 1)
+    return kept * frequency + (1 - kept) * slowed
+
+
+def rotary(positions: Tensor, frequency: Tensor) -> tuple[Tensor, Tensor]:
+    """cos and sin of the angles position * frequency, fp32, (B, 1, T, D / 2)."""
     angle = positions[:, None, :, None].float() * frequency
     return angle.cos(), angle.sin()
 
@@ -64,26 +85,28 @@ class KeyValueCache:
 
 
 class Attention(nn.Module):
-    """Causal attention with grouped key/value heads (GQA, arXiv:2305.13245)."""
+    """Attention with grouped key/value heads (GQA, arXiv:2305.13245)."""
 
     def __init__(self, config: ModelConfig, layer: int):
         super().__init__()
-        self.layer = layer
+        self.layer, self.causal = layer, config.causal
         self.heads, self.kv_heads, self.head_width = config.n_heads, config.n_kv_heads, config.head_width
         self.qkv = nn.Linear(config.width, (self.heads + 2 * self.kv_heads) * self.head_width, bias=config.bias)
-        self.out = nn.Linear(config.width, config.width, bias=config.bias)
+        self.out = nn.Linear(self.heads * self.head_width, config.width, bias=config.bias)
+        self.query_norm, self.key_norm = ((RMSNorm(self.head_width, config.norm_eps) for _ in "qk") if config.qk_norm
+                                          else (None, None))
 
-    def forward(self, x: Tensor, angles, mask: Tensor | None, cache: KeyValueCache | None) -> Tensor:
-        B, T, C = x.shape
+    def forward(self, x: Tensor, angles, mask, cache: KeyValueCache | None) -> Tensor:
+        B, T, _ = x.shape
         heads = self.qkv(x).view(B, T, -1, self.head_width).transpose(1, 2)
         query, key, value = heads.split((self.heads, self.kv_heads, self.kv_heads), dim=1)
+        if self.query_norm is not None:
+            query, key = self.query_norm(query), self.key_norm(key)
         if angles is not None:
             query, key = rotate(query, *angles), rotate(key, *angles)
         if cache is not None:
             key, value = cache.extend(self.layer, key, value)
-        y = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=mask is None,
-                                           enable_gqa=self.kv_heads != self.heads)
-        return self.out(y.transpose(1, 2).reshape(B, T, C))
+        return self.out(attend(query, key, value, mask, self.causal).transpose(1, 2).reshape(B, T, -1))
 
 
 class SwiGLU(nn.Module):
@@ -100,41 +123,55 @@ class SwiGLU(nn.Module):
 
 
 class GELU(nn.Module):
-    """down(gelu(up(x))) with the tanh approximation, as GPT-2 was trained (the exact form differs by 1e-4)."""
+    """down(gelu(up(x))): with the tanh approximation as GPT-2 was trained, or exact as BERT (1e-4 apart)."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
+        self.approximate = "tanh" if config.mlp == "gelu" else "none"
         self.up = nn.Linear(config.width, config.hidden, bias=config.bias)
         self.down = nn.Linear(config.hidden, config.width, bias=config.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down(F.gelu(self.up(x), approximate="tanh"))
+        return self.down(F.gelu(self.up(x), approximate=self.approximate))
 
 
 class Block(nn.Module):
-    """Pre-norm residual block: x + attention(norm(x)), then x + mlp(norm(x))."""
+    """A residual block. Pre-norm: x + attention(norm(x)), then x + mlp(norm(x)). Post-norm, as in the original
+    transformer (arXiv:1706.03762) and BERT: norm(x + attention(x)), then norm(x + mlp(x))."""
 
     def __init__(self, config: ModelConfig, layer: int):
         super().__init__()
+        self.pre = config.norm_place == "pre"
         self.attention_norm = norm(config)
         self.attention = Attention(config, layer)
         self.mlp_norm = norm(config)
         self.mlp = SwiGLU(config) if config.mlp == "swiglu" else GELU(config)
 
-    def forward(self, x: Tensor, angles, mask: Tensor | None, cache: KeyValueCache | None) -> Tensor:
-        x = x + self.attention(self.attention_norm(x), angles, mask, cache)
-        return x + self.mlp(self.mlp_norm(x))
+    def forward(self, x: Tensor, angles, mask, cache: KeyValueCache | None) -> Tensor:
+        if self.pre:
+            x = x + self.attention(self.attention_norm(x), angles, mask, cache)
+            return x + self.mlp(self.mlp_norm(x))
+        x = self.attention_norm(x + self.attention(x, angles, mask, cache))
+        return self.mlp_norm(x + self.mlp(x))
 
 
 class Transformer(nn.Module):
-    def __init__(self, config: ModelConfig):
+    """`attention`: sdpa, flex, or auto, which is flex on a GPU where the mask is more than causal."""
+
+    def __init__(self, config: ModelConfig, attention: Literal["auto", "sdpa", "flex"] = "auto"):
         super().__init__()
-        self.config = config
+        self.config, self.attention = config, attention
         self.embedding = nn.Embedding(config.vocab_size, config.width)
         self.position = nn.Embedding(config.context, config.width) if config.position == "learned" else None
+        self.token_type = nn.Embedding(config.token_types, config.width) if config.token_types else None
+        self.embedding_norm = norm(config) if config.embedding_norm else None
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layers))
-        self.norm = norm(config)
+        self.norm = norm(config) if config.norm_place == "pre" else None
         self.head = None if config.tied else nn.Linear(config.width, config.vocab_size, bias=False)
+        if not config.causal:                           # BERT's head for masked tokens
+            self.transform = nn.Linear(config.width, config.width, bias=config.bias)
+            self.transform_norm = norm(config)
+            self.output_bias = nn.Parameter(torch.zeros(config.vocab_size))
 
     def initialise(self, seed: int) -> "Transformer":
         """Normal weights as in GPT-2; what writes to the residual stream is scaled by 1/sqrt(2 layers)."""
@@ -149,12 +186,13 @@ class Transformer(nn.Module):
         return self
 
     def forward(self, tokens: Tensor, positions: Tensor | None = None, segments: Tensor | None = None,
-                cache: KeyValueCache | None = None) -> Tensor:
-        """Logits (B, T, V) of the token that follows each of `tokens` (B, T).
+                cache: KeyValueCache | None = None, token_types: Tensor | None = None) -> Tensor:
+        """Logits (B, T, V): of the token that follows each of `tokens` (B, T), or for an encoder of the token itself.
 
-        `segments` (B, T) numbers the documents packed into a row: a token attends to earlier tokens of
-        its own document alone, so a packed row gives what its documents give by themselves. `positions`
-        (B, T) counts from each document's start. With a `cache` the tokens follow those already in it.
+        `segments` (B, T) numbers the documents packed into a row: a token attends to tokens of its own document
+        alone, so a packed row gives what its documents give by themselves. `positions` (B, T) counts from each
+        document's start. With a `cache` the tokens follow those already in it, and `segments` has those too.
+        `token_types` (B, T) are zeros by default. ValueError where the tokens do not fit the context.
         """
         B, T = tokens.shape
         past = cache.length if cache is not None else 0
@@ -162,30 +200,39 @@ class Transformer(nn.Module):
             raise ValueError(f"{past + T} tokens do not fit the context of {self.config.context}")
         if positions is None:
             positions = torch.arange(past, past + T, device=tokens.device).expand(B, T)
-        x = self.embedding(tokens)
-        angles = None
-        if self.position is not None:
-            x = x + self.position(positions)
-        else:
-            angles = rotary(positions, self.config.head_width, self.config.rope_theta)
-        mask = attention_mask(T, past, segments, tokens.device)
+        x = self.embed(tokens, positions, token_types)
+        angles = None if self.position is not None else rotary(positions, frequencies(self.config, tokens.device))
+        mask = self.mask(T, past, segments, cache, tokens.device)
         for block in self.blocks:
             x = block(x, angles, mask, cache)
         if cache is not None:
             cache.length += T
-        x = self.norm(x)
-        return F.linear(x, self.embedding.weight) if self.head is None else self.head(x)
+        return self.logits(x if self.norm is None else self.norm(x))
 
+    def embed(self, tokens: Tensor, positions: Tensor, token_types: Tensor | None = None) -> Tensor:
+        """The residual stream at its start (B, T, C)."""
+        x = self.embedding(tokens)
+        if self.token_type is not None:
+            x = x + self.token_type(torch.zeros_like(tokens) if token_types is None else token_types)
+        if self.position is not None:
+            x = x + self.position(positions)
+        return x if self.embedding_norm is None else self.embedding_norm(x)
 
-def attention_mask(length: int, past: int, segments: Tensor | None, device) -> Tensor | None:
-    """Which keys each query may see, (B or 1, 1, T, past + T), or None where plain causal attention says it all."""
-    if segments is None and past == 0:
-        return None
-    query = torch.arange(past, past + length, device=device)
-    causal = torch.arange(past + length, device=device) <= query[:, None]
-    if segments is None:
-        return causal[None, None]
-    return causal & (segments[:, None, :, None] == segments[:, None, None, :])
+    def mask(self, length: int, past: int, segments: Tensor | None, cache: KeyValueCache | None, device):
+        """Which tokens see which: see model/attention. None is all that a causal model, or an encoder, may see."""
+        config = self.config
+        window = config.window if config.window < past + length else 0
+        flex = self.attention == "flex" or self.attention == "auto" and device.type == "cuda"
+        if flex and cache is None and (segments is not None or window):
+            return flex_mask(length, segments, config.causal, window, device)
+        return sdpa_mask(length, past, segments, config.causal, window, device)
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Logits (B, T, V) of the residual stream at its end."""
+        if not self.config.causal:
+            x = self.transform_norm(F.gelu(self.transform(x), approximate="none"))
+        logits = F.linear(x, self.embedding.weight) if self.head is None else self.head(x)
+        return logits if self.config.causal else logits + self.output_bias
 
 
 def token_losses(logits: Tensor, targets: Tensor) -> Tensor:
