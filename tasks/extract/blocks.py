@@ -12,6 +12,7 @@ import numpy as np
 from numba import njit
 
 from tasks.extract import tags
+from tasks.extract.hashes import source_key
 from tasks.extract.html import (
     AFTER,
     AT,
@@ -179,8 +180,37 @@ def _implied(stack, top, tag, kinds, opened):
     return k if to < 0 else to if k < 0 else min(k, to)
 
 
-@njit(cache=True)
-def assemble(html, rows, kinds, references, bare, c1, vocabulary, signs, mathml):
+@njit
+def sum_up(nodes):
+    """Fills the columns of elements that need all of them: sums, runs of siblings that look alike, ordinals."""
+    n = len(nodes)
+    last, run_of, runs = np.full(n, -1, np.int32), np.zeros(n, np.int32), np.zeros(n, np.int32)
+    for k in range(1, n):
+        parent = nodes[k, N_PARENT]
+        if nodes[k, N_LEVEL]:
+            before = last[parent]
+            run_of[k] = run_of[before] if before >= 0 and nodes[before, N_LOOK] == nodes[k, N_LOOK] else k
+            runs[run_of[k]] += 1
+            last[parent] = k
+            if nodes[k, N_TAG] == _LI:
+                nodes[parent, N_CHILDREN] += 1
+                nodes[k, N_ORDINAL] = nodes[parent, N_CHILDREN]
+        nodes[k, N_LEVEL] += nodes[parent, N_LEVEL]
+    for k in range(n - 1, 0, -1):
+        parent = nodes[k, N_PARENT]
+        nodes[k, N_RUN] = runs[run_of[k]]
+        nodes[parent, N_CHARS] += nodes[k, N_CHARS]
+        nodes[parent, N_LINK_CHARS] += nodes[k, N_LINK_CHARS]
+        nodes[parent, N_BLOCKS] += nodes[k, N_BLOCKS]
+        nodes[parent, N_PROSE] += nodes[k, N_PROSE]
+        if nodes[k, N_FIRST] >= 0:
+            if nodes[parent, N_FIRST] < 0 or nodes[k, N_FIRST] < nodes[parent, N_FIRST]:
+                nodes[parent, N_FIRST] = nodes[k, N_FIRST]
+            nodes[parent, N_LAST] = max(nodes[parent, N_LAST], nodes[k, N_LAST])
+
+
+@njit
+def _assemble(html, rows, kinds, references, bare, c1, vocabulary, signs, mathml):
     """(text, blocks, nodes, weights, (depth, work)) of a page from its markup `rows`."""
     n, most = len(html), min(len(rows) + 2, _MOST)
     buf = np.empty(n + 16, np.uint8)
@@ -351,7 +381,21 @@ def assemble(html, rows, kinds, references, bare, c1, vocabulary, signs, mathml)
     if n_blocks + 1 == most and blocks[n_blocks, CHARS]:
         blocks[n_blocks, END] = state[T_OUT]
         n_blocks += 1
-    return buf[:state[T_OUT]], blocks[:n_blocks], nodes[:n_nodes], weights[:n_nodes], (deepest, work)
+    nodes = nodes[:n_nodes]
+    sum_up(nodes)
+    return buf[:state[T_OUT]], blocks[:n_blocks], nodes, weights[:n_nodes], (deepest, work)
+
+
+def _entry(key):
+    @njit(cache=True)
+    def assemble(html, rows, kinds, references, bare, c1, vocabulary, signs, mathml):
+        assert key
+        return _assemble(html, rows, kinds, references, bare, c1, vocabulary, signs, mathml)
+
+    return assemble
+
+
+assemble = _entry(source_key("tags", "hashes", "html", "text", "mathematics"))
 
 
 class Cost(NamedTuple):

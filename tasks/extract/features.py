@@ -14,18 +14,17 @@ from tasks.extract.blocks import (
     N_BITS,
     N_BLOCKS,
     N_CHARS,
-    N_CHILDREN,
     N_FIRST,
     N_LAST,
     N_LEVEL,
     N_LINK_CHARS,
     N_LOOK,
-    N_ORDINAL,
     N_PARENT,
     N_PROSE,
     N_RUN,
     N_TAG,
 )
+from tasks.extract.hashes import source_key
 from tasks.extract.text import (
     AFTER_BREAK,
     BARS,
@@ -65,41 +64,14 @@ _OFFSETS = (-2, -1, 1, 2)
 NAMES = (_OWN + _PATH + [f"bit_{n}" for n in range(_BITS)] + _PAGE
          + [f"up{level}_{name}" for level in range(1, _LEVELS + 1) for name in _ANCESTOR]
          + [f"next{offset:+d}_{name}" for offset in _OFFSETS for name in _NEIGHBOUR])
-_N_FEATURES = len(NAMES)
+CONTEXT = (["p"] + [f"p{offset:+d}" for offset in _OFFSETS] + ["around_2", "around_6", "around_20"]
+           + [f"up{level}_{what}" for what in ("p", "mass") for level in range(1, _LEVELS + 1)]
+           + ["page_p", "mass_before", "alike_p", "alike", "since_first_sure", "since_last_sure"])
 _ARTICLE, _MAIN = tags.IN_ARTICLE, tags.IN_MAIN
 _LI = tags.TAG["li"]
 
 
-@njit(cache=True)
-def sum_up(nodes):
-    """Fills the columns of elements that need all of them: sums, runs of siblings that look alike, ordinals."""
-    n = len(nodes)
-    last, run_of, runs = np.full(n, -1, np.int32), np.zeros(n, np.int32), np.zeros(n, np.int32)
-    for k in range(1, n):
-        parent = nodes[k, N_PARENT]
-        if nodes[k, N_LEVEL]:
-            before = last[parent]
-            run_of[k] = run_of[before] if before >= 0 and nodes[before, N_LOOK] == nodes[k, N_LOOK] else k
-            runs[run_of[k]] += 1
-            last[parent] = k
-            if nodes[k, N_TAG] == _LI:
-                nodes[parent, N_CHILDREN] += 1
-                nodes[k, N_ORDINAL] = nodes[parent, N_CHILDREN]
-        nodes[k, N_LEVEL] += nodes[parent, N_LEVEL]
-    for k in range(n - 1, 0, -1):
-        parent = nodes[k, N_PARENT]
-        nodes[k, N_RUN] = runs[run_of[k]]
-        nodes[parent, N_CHARS] += nodes[k, N_CHARS]
-        nodes[parent, N_LINK_CHARS] += nodes[k, N_LINK_CHARS]
-        nodes[parent, N_BLOCKS] += nodes[k, N_BLOCKS]
-        nodes[parent, N_PROSE] += nodes[k, N_PROSE]
-        if nodes[k, N_FIRST] >= 0:
-            if nodes[parent, N_FIRST] < 0 or nodes[k, N_FIRST] < nodes[parent, N_FIRST]:
-                nodes[parent, N_FIRST] = nodes[k, N_FIRST]
-            nodes[parent, N_LAST] = max(nodes[parent, N_LAST], nodes[k, N_LAST])
-
-
-@njit(cache=True)
+@njit
 def features(text, blocks, nodes, weights, tag_class, out):
     """Fills `out`, float32 (blocks, len(NAMES)), from a page whose elements are summed up."""
     n, m = len(blocks), len(nodes)
@@ -194,35 +166,102 @@ def features(text, blocks, nodes, weights, tag_class, out):
             f += 5
 
 
-@njit(cache=True)
-def score(rows, roots, feature, threshold, left, right, out):
-    """Sums boosted trees over `rows` and turns the sums into probabilities.
+@njit
+def context(p, blocks, nodes, first, out):
+    """Fills the columns of `out` from `first` on, as CONTEXT names them, from what a first look at all blocks gave.
 
-    A tree's inner nodes come in one piece, its root first; a child below zero is leaf -1 - child, whose value stands in
-    `threshold` at that place from the end.
+    Args:
+        p: float64 (blocks,), the probability of each block by itself.
     """
+    n = len(blocks)
+    mass, size = np.zeros(n + 1), np.zeros(n + 1)
+    for b in range(n):
+        mass[b + 1], size[b + 1] = mass[b] + p[b] * blocks[b, CHARS], size[b] + blocks[b, CHARS]
+    total = max(mass[n], 1e-9)
+    # what blocks that look alike, by tags and classes of the two elements around them, gave on the average
+    slots = 64
+    while slots < 2 * n:
+        slots *= 2
+    keys, alike_mass, alike_size = np.full(slots, -1, np.int64), np.zeros(slots), np.zeros(slots)
+    slot_of = np.zeros(n, np.int64)
+    for b in range(n):
+        parent = blocks[b, PARENT]
+        look = np.int64(nodes[parent, N_LOOK]) * 31 + nodes[max(0, nodes[parent, N_PARENT]), N_LOOK]
+        at = (look ^ look >> 15) & (slots - 1)
+        while keys[at] >= 0 and keys[at] != look:
+            at = (at + 1) & (slots - 1)
+        keys[at] = look
+        alike_mass[at] += p[b] * blocks[b, CHARS]
+        alike_size[at] += blocks[b, CHARS]
+        slot_of[b] = at
+    first_sure, last_sure = n, -1
+    for b in range(n):
+        if p[b] > 0.5 and blocks[b, CHARS] >= 40:
+            first_sure, last_sure = min(first_sure, b), b
+    for b in range(n):
+        row = out[b, first:]
+        row[0] = p[b]
+        for k in range(4):
+            other = b + (k - 2 if k < 2 else k - 1)
+            row[1 + k] = p[other] if 0 <= other < n else -1
+        for k in range(3):
+            reach = 2 if k == 0 else 6 if k == 1 else 20
+            low, high = max(0, b - reach), min(n, b + reach + 1)
+            row[5 + k] = (mass[high] - mass[low]) / (size[high] - size[low])
+        k = blocks[b, PARENT]
+        for level in range(_LEVELS):
+            low, high = nodes[k, N_FIRST], nodes[k, N_LAST]
+            row[8 + level] = (mass[high] - mass[low]) / (size[high] - size[low])
+            row[13 + level] = (mass[high] - mass[low]) / total
+            held = nodes[k, N_CHARS]
+            while k and nodes[k, N_CHARS] == held:
+                k = nodes[k, N_PARENT]
+        row[18], row[19] = total / size[n], mass[b] / total
+        row[20] = alike_mass[slot_of[b]] / alike_size[slot_of[b]]
+        row[21] = math.log1p(alike_size[slot_of[b]] / blocks[b, CHARS])
+        row[22] = 0 if first_sure == n else min(30, max(-30, b - first_sure))
+        row[23] = 0 if last_sure < 0 else min(30, max(-30, b - last_sure))
+
+
+@njit
+def score(rows, feature, border, leaf, out):
+    """Sums boosted oblivious trees over `rows`, and turns the sums into probabilities.
+
+    Args:
+        rows: float32 (blocks, features).
+        feature, border: int16 and float32 (trees, depth): what each level of a tree asks, is it above the border.
+        leaf: float64 (trees, 2 ** depth), by the answers as bits, the first the lowest.
+        out: float64 (blocks,).
+    """
+    trees, depth = feature.shape
     for b in range(len(rows)):
         row, total = rows[b], 0.0
-        for t in range(len(roots)):
-            k = roots[t]
-            while k >= 0:
-                k = left[k] if row[feature[k]] <= threshold[k] else right[k]
-            total += threshold[len(threshold) + k]
+        for t in range(trees):
+            at = 0
+            for d in range(depth):
+                at |= np.int64(row[feature[t, d]] > border[t, d]) << d
+            total += leaf[t, at]
         out[b] = 1.0 / (1.0 + math.exp(-total))
 
 
-@njit(cache=True)
-def score_leafwise(rows, roots, feature, threshold, left, right, out):
-    """Sums boosted trees over `rows` and turns the sums into probabilities.
+@njit
+def _judge(text, blocks, nodes, weights, tag_class, columns, first, second):
+    rows = np.zeros((len(blocks), columns[1]), np.float32)
+    p = np.zeros(len(blocks))
+    features(text, blocks, nodes, weights, tag_class, rows)
+    score(rows, first[0], first[1], first[2], p)
+    context(p, blocks, nodes, columns[0], rows)
+    score(rows, second[0], second[1], second[2], p)
+    return p
 
-    A tree's inner nodes come in one piece, its root first; a child below zero is leaf -1 - child, whose value stands in
-    `threshold` at that place from the end.
-    """
-    for b in range(len(rows)):
-        row, total = rows[b], 0.0
-        for t in range(len(roots)):
-            k = roots[t]
-            while k >= 0:
-                k = left[k] if row[feature[k]] <= threshold[k] else right[k]
-            total += threshold[len(threshold) + k]
-        out[b] = 1.0 / (1.0 + math.exp(-total))
+
+def _entry(key):
+    @njit(cache=True)
+    def judge(text, blocks, nodes, weights, tag_class, columns, first, second):
+        assert key
+        return _judge(text, blocks, nodes, weights, tag_class, columns, first, second)
+
+    return judge
+
+
+judge = _entry(source_key("tags", "text", "blocks"))

@@ -1,8 +1,12 @@
 """Hashes of names in bytes, and tables of them, for the compiled passes over a page.
 
-numba's cache on disk is renewed when the file of the function that Python calls changes, and does not see changes here:
-whoever changes this file touches html.py, blocks.py and features.py beside it too.
+numba's cache on disk is renewed when the file of the function that Python calls changes, and sees no change in
+functions and constants of other files. So such functions close over the `source_key` of those files, which makes it
+part of the cache's key.
 """
+
+import hashlib
+from pathlib import Path
 
 import numpy as np
 from numba import njit
@@ -11,6 +15,14 @@ from tasks.extract import tags
 
 _FNV_OFFSET, _FNV_PRIME = np.uint64(tags.FNV_OFFSET), np.uint64(tags.FNV_PRIME)
 _S16, _ZERO = np.uint64(16), np.uint64(0)
+
+
+def source_key(*modules: str) -> int:
+    """A number that changes with the sources of modules of this package."""
+    digest = hashlib.sha256()
+    for module in sorted(modules):
+        digest.update(Path(__file__).with_name(f"{module}.py").read_bytes())
+    return int.from_bytes(digest.digest()[:7], "big") + 1
 
 
 @njit

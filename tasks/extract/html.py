@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 
 from tasks.extract import tags
-from tasks.extract.hashes import begins, find, hash_name
+from tasks.extract.hashes import begins, find, hash_name, source_key
 
 # Columns of a piece of markup: html[AT:AFTER] is it, with its content where that is no text of the page (scripts).
 # FROM and TO bound a value that is text: mathematics, CDATA. SLOT is of the name's hash, LOOK of name and classes.
@@ -40,6 +40,8 @@ def _next(html, eights, i, byte):
         if html[i] == byte:
             return i
         i += 1
+    if i >= n:
+        return n
     k = i >> 3
     while k < len(eights):
         x = eights[k] ^ pattern
@@ -49,7 +51,7 @@ def _next(html, eights, i, byte):
     i = k << 3
     while i < n and html[i] != byte:
         i += 1
-    return min(i, n)
+    return i
 
 
 @njit
@@ -164,8 +166,8 @@ def _mathematics(html, i, end, row, literals):
             return
 
 
-@njit(cache=True)
-def markup(html, eights, elements, kinds, contexts, attributes, roles, classes, literals):
+@njit
+def _markup(html, eights, elements, kinds, contexts, attributes, roles, classes, literals):
     """The markup of a page in UTF-8, and totals; `eights` is `html` as little-endian uint64, as far as that goes.
 
     Returns int32 (pieces, 12), and int64 (3,): the title's place (-1: none), the elements' numbers of attributes
@@ -314,3 +316,15 @@ def markup(html, eights, elements, kinds, contexts, attributes, roles, classes, 
                     i = j
         row[AFTER] = i
     return rows[:n_rows], totals
+
+
+def _entry(key):
+    @njit(cache=True)
+    def markup(html, eights, elements, kinds, contexts, attributes, roles, classes, literals):
+        assert key
+        return _markup(html, eights, elements, kinds, contexts, attributes, roles, classes, literals)
+
+    return markup
+
+
+markup = _entry(source_key("tags", "hashes"))

@@ -15,7 +15,8 @@ import numpy as np
 
 from tasks.extract import tags
 from tasks.extract.blocks import N_BITS, Parsed, tokenize
-from tasks.extract.features import NAMES, TAG_CLASS, features, score_leafwise, sum_up
+from tasks.extract.features import NAMES, TAG_CLASS, features
+from tasks.extract.leafwise import score_leafwise
 from tasks.extract.markdown import render
 from tasks.extract.text import CHARS, NODE
 
@@ -47,9 +48,7 @@ def model() -> Model:
 def parse(html: bytes) -> Parsed:
     """The page in blocks, weighed by the model's tables."""
     m = model()
-    page = tokenize(html, (m.word_keys, m.word_values), (m.class_keys, m.class_values))
-    sum_up(page.nodes)
-    return page
+    return tokenize(html, (m.word_keys, m.word_values), (m.class_keys, m.class_values))
 
 
 def probabilities(page: Parsed) -> np.ndarray:

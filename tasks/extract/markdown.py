@@ -4,11 +4,14 @@ As Markdown (https://spec.commonmark.org/0.31.2/; tables as in https://github.gi
 headings, quotations, tables and fences around code.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import njit
 
 from tasks.extract import tags
 from tasks.extract.blocks import N_BITS, N_ORDINAL, N_PARENT, N_TAG, Parsed
+from tasks.extract.hashes import source_key
 from tasks.extract.text import END, PARENT, START
 
 _LI, _TR, _TD, _TH, _TABLE, _UL, _OL, _MENU, _DL, _PRE, _QUOTE = (
@@ -19,8 +22,8 @@ _H1, _H6 = tags.TAG["h1"], tags.TAG["h6"]
 _LONG_CELL = 300             # characters from which on a cell is no entry of a table but a part of the page's layout
 
 
-@njit(cache=True)
-def _places(nodes):
+@njit
+def _lay_out(nodes):
     """The item, row, cell, table and list that each element lies in (0: none), how many lists, and its heading."""
     places = np.zeros((len(nodes), 8), np.int32)
     for k in range(1, len(nodes)):
@@ -43,48 +46,95 @@ def _places(nodes):
     return places
 
 
+def _entry(key):
+    @njit(cache=True)
+    def places(nodes):
+        assert key
+        return _lay_out(nodes)
+
+    return places
+
+
+_places = _entry(source_key("tags", "blocks"))
+
+
+class _Piece(NamedTuple):
+    """What stands on lines of its own: a block, or the cells of a row."""
+
+    text: str
+    place: list[int]
+    row: bool
+
+
 def render(page: Parsed, chosen: np.ndarray, markdown: bool) -> str:
-    """The text of the blocks whose numbers are `chosen`, in their order."""
+    """The text of the blocks whose numbers are `chosen`, in their order.
+
+    Paragraphs are two line feeds apart, the items of a list and the rows of a table one; items begin with a hyphen or
+    their number, cells are a tabulator apart.
+    """
     data, places = page.text.tobytes(), _places(page.nodes)
-    pieces: list[str] = []
-    before, item, row_length = None, 0, 0
-    for b in chosen.tolist():
-        block = page.blocks[b]
-        node = block[PARENT]
-        place, bits = places[node].tolist(), int(page.nodes[node, N_BITS])
-        text = data[block[START]:block[END]].decode("utf-8", "replace")
-        code = bits & tags.IN_PRE
-        separator = "\n\n"
-        if before is not None:
-            if place[_ROW] and place[_ROW] == before[_ROW] and place[_CELL] != before[_CELL]:
-                short = len(text) < _LONG_CELL and row_length < 4 * _LONG_CELL and "\n" not in text and not code
-                separator = (" | " if markdown else "\t") if short else "\n"
-            elif place[_IN_TABLE] and place[_IN_TABLE] == before[_IN_TABLE] or (
-                    place[_LIST] and place[_LIST] == before[_LIST]):
-                separator = "\n"
-        if separator[0] == "\n":
-            row_length = 0
-        row_length += len(text)
-        if markdown:
-            text = _marked(text, place, bits, code)
-        if place[_ITEM] and place[_ITEM] != item and not code:
-            numbered = place[_NUMBERED] and page.nodes[place[_ITEM], N_ORDINAL]
-            mark = f"{page.nodes[place[_ITEM], N_ORDINAL]}. " if numbered else "- "
-            text = "  " * (place[_LISTS] - 1) + mark + text
+    blocks = page.blocks[chosen]
+    parents = blocks[:, PARENT]
+    bits, at = page.nodes[parents, N_BITS].tolist(), places[parents].tolist()
+    texts = [data[start:end].decode("utf-8", "replace") for start, end in blocks[:, [START, END]].tolist()]
+    written: list[str] = []
+    before: _Piece | None = None
+    ordinals = page.nodes[:, N_ORDINAL]
+    b, item = 0, 0
+    while b < len(texts):
+        place = at[b]
+        end = b + 1
+        while place[_ROW] and end < len(texts) and at[end][_ROW] == place[_ROW]:
+            end += 1
+        if end > b + 1 and (cells := _cells(texts[b:end], at[b:end], bits[b:end])):
+            if markdown:
+                cells = [cell.replace("|", "\\|") for cell in cells]
+            piece = _Piece(f"| {' | '.join(cells)} |" if markdown else "\t".join(cells), place, True)
+            if markdown and not (before and before.row and before.place[_IN_TABLE] == place[_IN_TABLE]):
+                piece = piece._replace(text=f"{piece.text}\n|{' --- |' * len(cells)}")
+            b = end
+        else:
+            text = _marked(texts[b], place, bits[b]) if markdown else texts[b]
+            if place[_ITEM] and not bits[b] & tags.IN_PRE:
+                indent = "  " * (place[_LISTS] - 1)
+                mark = f"{ordinals[place[_ITEM]]}. " if place[_NUMBERED] else "- "
+                text = indent + (mark if place[_ITEM] != item else " " * len(mark) if markdown else "") + text
+            piece = _Piece(text, place, False)
+            b += 1
         item = place[_ITEM] or item
-        if before is not None:
-            pieces.append(separator)
-        pieces.append(text)
-        before = place
-    return "".join(pieces)
+        if before:
+            written.append(_between(before, piece))
+        written.append(piece.text)
+        before = piece
+    return "".join(written)
 
 
-def _marked(text: str, place: list[int], bits: int, code: int) -> str:
-    if code:
+def _cells(texts: list[str], places: list[list[int]], bits: list[int]) -> list[str]:
+    """The texts of a row by cells; nothing when it is rather a part of the page's layout than of a table."""
+    if any(len(text) > _LONG_CELL or bit & tags.IN_PRE for text, bit in zip(texts, bits, strict=True)):
+        return []
+    cells: dict[int, str] = {}
+    for text, place in zip(texts, places, strict=True):
+        cells[place[_CELL]] = " ".join([*cells.get(place[_CELL], "").split("\n"), *text.split("\n")]).strip()
+    return list(cells.values()) if len(cells) > 1 else []
+
+
+def _between(before: _Piece, piece: _Piece) -> str:
+    old, new = before.place, piece.place
+    if new[_LIST] and new[_LIST] == old[_LIST]:
+        return "\n"
+    if new[_IN_TABLE] and new[_IN_TABLE] == old[_IN_TABLE] and new[_ROW] != old[_ROW] and (
+            before.row and piece.row or len(before.text) + len(piece.text) < _LONG_CELL):
+        return "\n"
+    return "\n\n"
+
+
+def _marked(text: str, place: list[int], bits: int) -> str:
+    if bits & tags.IN_PRE:
         fence = "```" if "```" not in text else "~~~~"
         return f"{fence}\n{text}\n{fence}"
     if place[_HEADING]:
-        return "#" * _HEADINGS[place[_HEADING]] + " " + " ".join(text.split())
+        return f"{'#' * _HEADINGS[place[_HEADING]]} {' '.join(text.split())}"
     if bits & tags.IN_QUOTE:
         return "> " + text.replace("\n", "\n> ")
     return text

@@ -79,7 +79,7 @@ def _reference(html, i, end, references, bare, c1):
 def append_text(html, i, end, pre, buf, block, state, references, bare, c1, vocabulary):
     """Appends the text of html[i:end] to the open block, references decoded, white space collapsed unless `pre`."""
     out, word, in_word = state[T_OUT], np.uint64(state[T_WORD]), state[T_IN_WORD] != 0
-    link, bold = state[T_LINK] >= 0, state[T_IS_BOLD] > 0
+    link, bold, link_before = state[T_LINK] >= 0, state[T_IS_BOLD] > 0, state[T_LAST_LINK] != 0
     while i < end:
         c = np.int64(html[i])
         point, width = c, 1
@@ -129,8 +129,9 @@ def append_text(html, i, end, pre, buf, block, state, references, bare, c1, voca
             out += 1
             state[T_SPACE] = 0
             block[CHARS] += 1
-            if link:
+            if link and link_before:
                 block[LINK_CHARS] += 1
+        link_before = link
         # letters, digits and all beyond ASCII make words
         if 97 <= c <= 122 or c >= 128:
             if not in_word:
