@@ -73,7 +73,7 @@ def train(texts: Iterable[str], vocab_size: int, pattern: str = PATTERN, name: s
     learned = sorted((rank, bytes(token)) for token, rank in trainer.get_mergeable_ranks())
     # two merges may spell the same bytes; tiktoken knows tokens by their bytes, so the first stands for both
     ranks = {token: rank for rank, token in enumerate(dict.fromkeys(token for _, token in learned))}
-    return _with_specials(name, pattern, ranks, {})
+    return with_specials(name, pattern, ranks, {})
 
 
 def named(name: str) -> tiktoken.Encoding:
@@ -92,10 +92,11 @@ def named(name: str) -> tiktoken.Encoding:
         raise UserError(f"tiktoken cannot get the files of the encoding {name} ({type(error).__name__}): connect to "
                         "the network once, or set TIKTOKEN_CACHE_DIR to a folder that holds them under the SHA-1 of "
                         "their URLs, or use tokenize.tokenizer \"trained\"") from None
-    return _with_specials(name, encoding._pat_str, encoding._mergeable_ranks, encoding._special_tokens)
+    return with_specials(name, encoding._pat_str, encoding._mergeable_ranks, encoding._special_tokens)
 
 
-def _with_specials(name: str, pattern: str, ranks: dict[bytes, int], specials: dict[str, int]) -> tiktoken.Encoding:
+def with_specials(name: str, pattern: str, ranks: dict[bytes, int], specials: dict[str, int]) -> tiktoken.Encoding:
+    """The encoding of ranks and special tokens, with those of SPECIALS that it lacks numbered behind the last."""
     following = max(max(ranks.values()), *specials.values(), 0) + 1
     missing = [special for special in SPECIALS if special not in specials]
     specials = specials | {special: following + i for i, special in enumerate(missing)}
