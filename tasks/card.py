@@ -20,8 +20,8 @@ LANGUAGE = re.compile(r"(?!und$)[a-z]{2,3}(-[A-Za-z]+)?")    # a code that the h
 
 LIMITS = """\
 - The pages come from the web. They hold errors, opinions and bias; nothing here was checked for truth.
-- Personal data was searched for by pattern (see the settings of `scrub`) and replaced by typed placeholders. Patterns
-  miss names, addresses and unusual spellings.
+- Personal data was searched for by pattern (see the settings of `scrub`) and replaced by placeholders or stable
+  pseudonyms. Patterns miss names, addresses and unusual spellings.
 - Language and quality were judged by machine; short pages and mixed languages are where that fails first.
 - Near-duplicates are found by estimated similarity. Some remain, and a few pages that only look alike are gone.
 - Every dropped record has a row in `fates/` that says which stage and rule took it, and the value that decided. The
