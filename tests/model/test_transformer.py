@@ -2,14 +2,17 @@ import pytest
 import torch
 
 from model.config import PRESETS, ModelConfig, model_config
-from model.convert import from_gpt2, gpt2_config, load_model, load_weights, save_weights
+from model.convert import load_model, load_weights, save_weights
 from model.generate import generate, sample
-from model.transformer import Transformer
+from model.transformer import KeyValueCache, Transformer
 from tasks.errors import UserError
 
 SMALL = {"vocab_size": 97, "context": 48, "n_layers": 2, "n_heads": 4, "n_kv_heads": 2, "width": 32, "hidden": 56}
 FORMS = {"llama": ModelConfig(**SMALL, tied=False),
-         "gpt2": ModelConfig(**SMALL | {"n_kv_heads": 4}, norm="layer", mlp="gelu", position="learned", bias=True)}
+         "gpt2": ModelConfig(**SMALL | {"n_kv_heads": 4}, norm="layer", mlp="gelu", position="learned", bias=True),
+         "qwen3": ModelConfig(**SMALL, qk_norm=True, head_width=12, window=6, rope_scaling="llama3", rope_factor=4.0,
+                              rope_original=16)}
+BERT_FORM = ModelConfig(**PRESETS["bert-tiny"] | SMALL | {"n_kv_heads": 4})
 
 
 @pytest.fixture(params=FORMS)
@@ -17,47 +20,13 @@ def model(request):
     return Transformer(FORMS[request.param]).initialise(1).eval()
 
 
-def test_gpt2_logits_equal_those_of_transformers():
-    from transformers import GPT2Config, GPT2LMHeadModel
-    torch.manual_seed(0)
-    theirs = GPT2LMHeadModel(GPT2Config(vocab_size=211, n_positions=64, n_embd=48, n_layer=3, n_head=4)).eval()
-    for weight in theirs.parameters():          # biases too: they start as zeros
-        torch.nn.init.normal_(weight, std=0.1)
-    ours = from_gpt2(theirs.state_dict(), gpt2_config(theirs.config)).eval()
-    tokens = torch.randint(0, 211, (3, 64))
-    with torch.no_grad():
-        torch.testing.assert_close(ours(tokens), theirs(tokens).logits, rtol=0, atol=1e-5)
-
-
-def test_llama_logits_equal_those_of_transformers():
-    from transformers import LlamaConfig, LlamaForCausalLM
-    torch.manual_seed(0)
-    config = FORMS["llama"]
-    theirs = LlamaForCausalLM(LlamaConfig(
-        vocab_size=97, hidden_size=32, intermediate_size=56, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, rms_norm_eps=config.norm_eps, rope_theta=config.rope_theta)).eval()
-    for weight in theirs.parameters():
-        torch.nn.init.normal_(weight, std=0.1)
-    state = theirs.state_dict()
-    mine = {"embedding.weight": state["model.embed_tokens.weight"], "norm.weight": state["model.norm.weight"],
-            "head.weight": state["lm_head.weight"]}
-    for i in range(2):
-        block, layer = f"blocks.{i}.", f"model.layers.{i}."
-        mine[block + "attention.qkv.weight"] = torch.cat([state[f"{layer}self_attn.{x}_proj.weight"] for x in "qkv"])
-        for ours, name in {"attention.out": "self_attn.o_proj", "mlp.gate": "mlp.gate_proj", "mlp.up": "mlp.up_proj",
-                           "mlp.down": "mlp.down_proj", "attention_norm": "input_layernorm",
-                           "mlp_norm": "post_attention_layernorm"}.items():
-            mine[f"{block}{ours}.weight"] = state[f"{layer}{name}.weight"]
-    ours = Transformer(config).eval()
-    ours.load_state_dict(mine)
-    tokens = torch.randint(0, 97, (2, 40))
-    with torch.no_grad():
-        torch.testing.assert_close(ours(tokens), theirs(tokens).logits, rtol=0, atol=1e-5)
-
-
 @torch.no_grad()
-def test_documents_packed_into_a_row_see_only_themselves(model):
+@pytest.mark.filterwarnings("ignore:flex_attention called without")     # compiled on GPUs alone
+@pytest.mark.parametrize("attention", ["sdpa", "flex"])
+@pytest.mark.parametrize("config", [*FORMS.values(), BERT_FORM], ids=[*FORMS, "bert"])
+def test_documents_packed_into_a_row_see_only_themselves(config, attention):
     torch.manual_seed(2)
+    model = Transformer(config, attention).initialise(1).eval()
     lengths = [7, 19, 1, 15]
     documents = [torch.randint(0, 97, (1, n)) for n in lengths]
     row = torch.cat([*documents, torch.zeros(1, 6, dtype=torch.int64)], 1)
@@ -70,6 +39,44 @@ def test_documents_packed_into_a_row_see_only_themselves(model):
         at += document.shape[1]
     assert torch.isfinite(packed).all()
     assert not torch.allclose(packed[:, 7:26], model(row)[:, 7:26], atol=1e-3)       # the mask does something
+    torch.testing.assert_close(Transformer(config, "sdpa").initialise(1).eval()(row), model(row), rtol=0, atol=2e-6)
+
+
+@torch.no_grad()
+def test_a_window_reaches_as_far_as_its_layers_together():
+    model = Transformer(ModelConfig(**SMALL, window=6)).initialise(1).eval()
+    torch.manual_seed(6)
+    tokens = torch.randint(0, 97, (1, 30))
+    other = tokens.clone()
+    other[0, 9] = (other[0, 9] + 1) % 97
+    differs = (model(tokens) != model(other)).any(-1)[0]
+    # two layers of a window of 6 reach 2 * 5 tokens on
+    assert not differs[:9].any() and differs[9:20].all() and not differs[20:].any()
+
+
+@torch.no_grad()
+def test_an_encoder_sees_the_whole_document_and_nothing_of_others():
+    model = Transformer(BERT_FORM).initialise(1).eval()
+    tokens, segments = torch.randint(0, 97, (1, 20)), torch.arange(20)[None] // 10
+    other = tokens.clone()
+    other[0, 9] = (other[0, 9] + 1) % 97
+    differs = (model(tokens, segments=segments) != model(other, segments=segments)).any(-1)[0]
+    assert differs[:10].all() and not differs[10:].any()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("cut", [1, 7, 20])
+def test_texts_of_different_lengths_share_a_cache_when_padded_on_the_left(model, cut):
+    torch.manual_seed(3)
+    tokens, pads = torch.randint(0, 97, (2, 24)), torch.tensor([0, 5])
+    segments = (torch.arange(24) >= pads[:, None]).long() - 1
+    positions = (torch.arange(24) - pads[:, None]).clamp(min=0)
+    cache = KeyValueCache(model.config, 2)
+    parts = [model(tokens[:, begin:end], positions[:, begin:end], segments[:, :end], cache)
+             for begin, end in ((0, cut), (cut, cut + 1), (cut + 1, 24))]
+    found = torch.cat(parts, 1)
+    torch.testing.assert_close(found[0], model(tokens[:1])[0], rtol=0, atol=2e-6)
+    torch.testing.assert_close(found[1, 5:], model(tokens[1:, 5:])[0], rtol=0, atol=2e-6)
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
@@ -95,11 +102,12 @@ def test_generation_stops_before_the_stop_token(model):
     assert cut == tokens[:tokens.index(tokens[4])]
 
 
-@pytest.mark.parametrize("preset", [name for name in PRESETS if name in ("tiny", "gpt2-tiny", "mini")])
+@pytest.mark.parametrize("preset", PRESETS)
 def test_the_number_of_parameters_is_counted_right(preset):
-    for tied in (True, False):
-        config = model_config(preset, vocab_size=300, tied=tied)
-        assert config.parameters == sum(p.numel() for p in Transformer(config).parameters())
+    for choices in ({"tied": True}, {"tied": False, "bias": True}):
+        config = model_config(preset, vocab_size=300, **choices)
+        with torch.device("meta"):
+            assert config.parameters == sum(p.numel() for p in Transformer(config).parameters())
 
 
 def test_gpt2_has_its_124_million_parameters():
@@ -126,7 +134,10 @@ def test_weights_survive_safetensors_and_nothing_else_is_read(tmp_path, model):
 
 
 @pytest.mark.parametrize(("wrong", "says"), [({"width": 30}, "n_heads"), ({"n_kv_heads": 3}, "groups"),
-                                             ({"widht": 32}, "no such field")])
+                                             ({"widht": 32}, "no such field"), ({"head_width": 7}, "rotates pairs"),
+                                             ({"causal": False, "window": 8}, "whole text"),
+                                             ({"rope_scaling": "linear", "rope_factor": 0.5}, "1 or more"),
+                                             ({"rope_scaling": "llama3", "rope_low": 9.0}, "rope_low")])
 def test_a_shape_that_contradicts_itself_is_refused(wrong, says):
     with pytest.raises(UserError, match=says):
         model_config("tiny", **wrong)
