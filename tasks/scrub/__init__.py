@@ -162,11 +162,13 @@ def _find_once(texts: pa.Array, options: Sequence[Options], names: dict[int, lis
     if not options:
         return {}
     types, context = options[0].types, options[0].context
-    for finder in FINDERS:
-        if not finder.types & types:
-            continue
-        gate = pc.match_substring if finder.gate == "@" else pc.match_substring_regex
-        for index in np.flatnonzero(gate(texts, finder.gate).fill_null(False).to_numpy(zero_copy_only=False)).tolist():
+    finders = [finder for finder in FINDERS if finder.types & types]
+    # One pass for the rare types together; few texts pass it, and only those go through the gates of each.
+    rare = [finder.gate for finder in finders if finder.rare]
+    some = _matching(texts, "|".join(f"(?:{gate})" for gate in rare)) if rare else np.empty(0, np.int64)
+    for finder in finders:
+        passed = some[_matching(texts.take(some), finder.gate)] if finder.rare else _matching(texts, finder.gate)
+        for index in passed.tolist():
             if index not in strings:
                 strings[index] = texts[index].as_py()
             finds = [find for find in finder.find(strings[index], options[index]) if find[0] in types]
@@ -180,6 +182,12 @@ def _find_once(texts: pa.Array, options: Sequence[Options], names: dict[int, lis
             if index not in found:
                 found[index] = finds
     return {index: _longest(finds) for index, finds in found.items()}
+
+
+def _matching(texts: pa.Array, gate: str) -> np.ndarray:
+    """The indices of the texts that match a pattern of RE2."""
+    match = pc.match_substring if gate == "@" else pc.match_substring_regex
+    return np.flatnonzero(match(texts, gate).fill_null(False).to_numpy(zero_copy_only=False))
 
 
 _ORDER = {kind: place for place, kind in enumerate(TYPES)}

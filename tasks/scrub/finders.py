@@ -29,6 +29,7 @@ class Finder(NamedTuple):
     types: frozenset[str]
     gate: str                                   # RE2
     find: Callable[[str, Options], Found]
+    rare: bool = True                           # few texts have it
 
 
 # RFC 5321's dot-atom without the signs that no mail provider hands out; internationalised letters (RFC 6531) count.
@@ -172,14 +173,14 @@ def postal_addresses(text: str, options: Options) -> Found:
 
 _PREFIXES = "|".join(re.escape(literal) for literals, _ in secrets.TOKENS.values() for literal in literals)
 FINDERS = (
-    Finder(frozenset({"EMAIL"}), r"@", emails),
+    Finder(frozenset({"EMAIL"}), r"@", emails, rare=False),
     Finder(frozenset({"IP"}), r"[0-9]\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]|:[0-9A-Fa-f]{0,4}:", addresses),
     Finder(frozenset({"MAC_ADDRESS"}), r"(?:[0-9A-Fa-f]{2}[:\-]){5}[0-9A-Fa-f]|(?:[0-9A-Fa-f]{4}\.){2}[0-9A-Fa-f]{4}",
            hardware_addresses),
     Finder(frozenset({"IBAN"}), r"[A-Z]{2}[0-9]{2}(?:[ \x{a0}\-]?[A-Z0-9]){11}|\b[a-z]{2}[0-9]{2}[a-z0-9]{11}", ibans),
-    Finder(frozenset({"PHONE"}), phones.GATE, telephones),
+    Finder(frozenset({"PHONE"}), phones.GATE, telephones, rare=False),
     Finder(frozenset({"CRYPTO"}), crypto.GATE, wallets),
     Finder(frozenset(secrets.TOKENS) | {"PRIVATE_KEY"}, _PREFIXES.replace(r"\-", "-") + "|PRIVATE KEY", tokens),
     Finder(frozenset({"SECRET"}), secrets.NAMED_GATE, assignments),
-    Finder(frozenset(postal.TYPES), postal.GATE, postal_addresses),
+    Finder(frozenset(postal.TYPES), postal.GATE, postal_addresses, rare=False),
 )

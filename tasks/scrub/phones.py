@@ -16,10 +16,10 @@ _INTERNATIONAL = re.compile(r"\+[1-9][0-9]{0,2}(?:[ .-]?\(?[0-9]|[0-9])")
 _NO_DIGIT = re.compile(r"[^0-9]+")
 _BLANK = re.compile(r"[ \xa0-]")
 _DECIMAL = re.compile(r"[+(]*[0-9]{1,3}(?:\.[0-9]{3}){2,}|[+(]*[0-9]+\.[0-9]{1,3}")
-_DATE = re.compile(r"(?:19|20)[0-9]{2}[-/.][01]?[0-9][-/.]")
+_DATE = re.compile(r"(?:19|20)[0-9]{2}[-/.][01]?[0-9][-/.]|\(?1[4-9][0-9]{2} ?[-/–] ?(?:1[4-9]|20)[0-9]{2}$")
 # A word right before a number that says what it is; the first kind says so of any number.
 _LABEL = re.compile(
-    r"(?:phone|telephone|tel|fax|telefax|telefon|telefono|téléphone|teléfono|mobile|mobil|cell|cellulare|celular|"
+    r"(?<![^\W_])(?:phone|telephone|tel|fax|telefax|telefon|telefono|téléphone|teléfono|mobile|mobil|cell|cellulare|celular|"
     r"telepono|telefoon|telefone|telefonnummer|puhelin|telefonszám|τηλ|τηλέφωνο|"
     r"whatsapp|móvil|fon|тел|телефон|电话|電話|手机|هاتف|☎|📞)"
     r"(?:[ .]{0,2}(?:no|number|nr|num))?[ .]{0,2}(?: is|:|#|：)?\s{0,3}$"
@@ -27,7 +27,7 @@ _LABEL = re.compile(
     r"|\b(?:call|reach|ring|dial|text)(?: (?:me|us|him|her|them))?(?: (?:at|on))? $", re.IGNORECASE)
 _LABEL_BEHIND = re.compile(r"[ ,(\-–]{1,3}(?:fax|mobile|mobi|cell|office|tel|phone)\b", re.IGNORECASE)
 _PHONE_WORD = re.compile(
-    r"(?:phone|tel|tele\w{1,8}|call|fax|mobile|cell|mob|whatsapp|sms|fon|handy|tél|móvil|téléphone|"
+    r"(?<![^\W_])(?:phone|tel|tele\w{1,8}|call|fax|mobile|cell|mob|whatsapp|sms|fon|handy|tél|móvil|téléphone|"
     r"cellulare|celular|cep|电话|電話|手机|тел|телефон|هاتف|☎|📞)\W{0,6}"
     r"(?:(?:no|number|nr|us|at|me|is)\W{1,3})?$", re.IGNORECASE)
 _GROUP = re.compile(r"[+(]*[0-9]+")
