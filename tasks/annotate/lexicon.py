@@ -10,7 +10,7 @@ Bad words. None come with the package; `annotate.bad_words` names a file, such a
 and Otherwise Bad Words (https://github.com/LDNOOBW, CC-BY-4.0) that C4 and RedPajama-V2 use, brought into its form.
 
 A file has one JSON object a line, {"lang": code, "words": [...]}, and may be gzipped. Entries are divided into words as
-texts are (`tasks.annotate.words`); an entry of several words is a phrase, and those without any are passed over.
+texts are (`tasks.words`); an entry of several words is a phrase, and those without any are passed over.
 """
 
 import gzip
@@ -25,8 +25,9 @@ import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
-from tasks.annotate.words import GRAM_BASE, MASK
+from tasks.annotate.scanned import word_hashes
 from tasks.errors import UserError
+from tasks.words import GRAM_BASE, MASK
 
 LEAST, LONG = 50, 500        # a list of fewer than LEAST words is no long list
 SHORT = 12                   # of jusText's first 12 words FineWeb-2's lists hold 86 %, of the first 20 66 %
@@ -122,8 +123,6 @@ def hashes(entries: list[str]) -> list[list[int]]:
     """The hashes of the words of each entry."""
     if not entries:
         return []
-    from tasks.annotate.measure import word_hashes
-
     words, ends = word_hashes(pa.array(entries, pa.large_string()))
     ends = ends.tolist()
     return [words[first:last].tolist() for first, last in zip(ends[:-1], ends[1:], strict=True)]

@@ -1,18 +1,16 @@
 """The signals of a text: their definitions, and their measuring for arrays of texts."""
 
-from functools import lru_cache
-
 import numpy as np
 import pyarrow as pa
 
 from tasks.annotate.lexicon import NO_WORDS, lexicon
 from tasks.annotate.minhash import PERMUTATIONS, permutations
-from tasks.annotate.words import capitals, code_points, enders, landmarks, word_hash
+from tasks.annotate.scanned import scanned
 from tasks.spans import utf8
 
 BATCH = 1 << 20              # bytes of text whose hashes stay in the processor's caches from one kernel to the next
 
-# Sizes count Unicode code points unless they say bytes. A word is what tasks.annotate.words says; a token is a
+# Sizes count Unicode code points unless they say bytes. A word is what tasks.words says; a token is a
 # maximal run of anything but white space; a line is what lies between line feeds, trimmed, if anything is left;
 # a paragraph is a run of such lines without a blank one between. A fraction of nothing is 0. Format characters
 # (category Cf) count in n_chars and in a line's length only.
@@ -113,41 +111,20 @@ def measure_texts(texts: pa.Array, languages: np.ndarray | None = None, words=No
     if languages is None or words is None:
         languages, words = np.full(len(texts), -1, np.int32), NO_WORDS
     languages.setflags(write=False)
-    scanned, repeated = len(_SCANNED), len(_REPETITION) + len(LEXICAL)
+    n_scanned, repeated = len(_SCANNED), len(_REPETITION) + len(LEXICAL)
     measured = np.zeros((len(texts), len(TEXT)))
     signatures = np.full((len(texts), PERMUTATIONS), np.iinfo(np.uint32).max, dtype=np.uint32)
     for first, last in _batches(offsets):
-        found, hashes = _scan(data, offsets[first:last + 1])
+        found, hashes = scanned(data, offsets[first:last + 1])
         counted, ratios = np.zeros((last - first, repeated)), np.zeros(last - first)
         ngrams.repetition(*hashes, languages[first:last], words.bounds, words.keys, words.flags,
                           words.longest, counted)
         compression.compress(data, offsets[first:last + 1], ratios)
         signature.sign(hashes[0], hashes[-1], permutations(), signatures[first:last])
-        measured[first:last, :scanned] = found
-        measured[first:last, scanned:scanned + repeated] = counted
+        measured[first:last, :n_scanned] = found
+        measured[first:last, n_scanned:n_scanned + repeated] = counted
         measured[first:last, -1] = ratios
     return measured, signatures
-
-
-def word_hashes(texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-    """The hashes of the words of all texts (uint64), and the n + 1 places (int64) between which each text's lie."""
-    _, (words, *_, ends) = _scan(*utf8(texts))
-    return words[:ends[-1, 0]], ends[:, 0]
-
-
-def _scan(data: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, tuple]:
-    """The signals of _SCANNED, and the hashes: words, their lengths, lines, paragraphs, likewise, and their ends."""
-    from tasks.annotate import scan, segment
-
-    size, n = int(offsets[-1] - offsets[0]), len(offsets) - 1
-    starts = np.empty(size // 3 + 1, np.int64)
-    starts = starts[:segment.word_starts(data, offsets, code_points(), *segment.dictionary(), starts)]
-    room = size // 2 + n + 1
-    hashes = (np.empty(room, np.uint64), np.empty(room, np.int32), np.empty(room, np.uint64), np.empty(room, np.int32),
-              np.empty(room, np.uint64), np.empty(room, np.int32), np.zeros((n + 1, 3), np.int64))
-    found = np.zeros((n, len(_SCANNED)))
-    scan.scan(data, offsets, code_points(), capitals(), landmarks(), enders(), counters(), starts, *hashes, found)
-    return found, hashes
 
 
 def _batches(offsets: np.ndarray):
@@ -158,17 +135,6 @@ def _batches(offsets: np.ndarray):
         last = min(max(last, first + 1), n)
         yield first, last
         first = last
-
-
-@lru_cache(maxsize=1)
-def counters() -> np.ndarray:
-    """uint64: the hashes of the words that follow the number in a line that only counts something."""
-    from tasks.lines.rules import PHRASES
-
-    words = [word for group in PHRASES if group.rule == "line_counter" for word in group.phrases.split()]
-    hashes = np.array([word_hash(word) for word in words], np.uint64)
-    hashes.setflags(write=False)
-    return hashes
 
 
 def byte_lengths(texts: pa.Array) -> np.ndarray:

@@ -1,6 +1,6 @@
 """MinHash signatures in datasketch's own scheme, over word 5-grams.
 
-A shingle is five consecutive words (`tasks.annotate.words`) of a document; a document of one to four
+A shingle is five consecutive words (`tasks.words`) of a document; a document of one to four
 words has one shingle, of all its words; a document without words has none, and datasketch's empty
 signature (every value 2**32 - 1), which says nothing and must not be taken for a likeness.
 
@@ -16,7 +16,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from tasks.annotate.words import fmix64, gram_hash
+from tasks.words import fmix64, gram_hash
 
 PERMUTATIONS = 112
 SHINGLE_WORDS = 5

@@ -20,7 +20,7 @@ REPEATED = GRAMS + 9         # and repeated 5..10-grams
 LANGUAGE_STOP_WORDS, STOP_WORD_FRACTION, BAD_WORDS = range(REPEATED + 6, REPEATED + 9)
 COLUMNS = REPEATED + 9
 
-GRAM_BASE = np.uint64(0x9E3779B97F4A7C15)                  # tasks.annotate.words' (a test compares)
+GRAM_BASE = np.uint64(0x9E3779B97F4A7C15)                  # tasks.words' (a test compares)
 C_LOG_C = np.arange(256) * np.log(np.maximum(np.arange(256), 1))
 SHORT_LIST, LONG_LIST, BAD, BEGINS_BAD = 1, 2, 4, 8         # tasks.annotate.lexicon's flags
 

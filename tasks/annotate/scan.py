@@ -24,7 +24,7 @@ def _frozen(dtype, dimensions=1):
  MEAN_LINE_DIGITS) = range(36)
 COLUMNS = 36
 
-# tasks.annotate.words' classes and constants, which the compiler needs as literals here (a test compares).
+# tasks.words' classes and constants, which the compiler needs as literals here (a test compares).
 OTHER, LETTER, DIGIT, MARK, SINGLE, FORMAT, SPACE, TERMINAL, CLOSING, BULLET = range(10)
 CLASS_SHIFT, POINT_MASK = 21, (1 << 21) - 1
 FNV_OFFSET, FNV_PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)
@@ -301,7 +301,7 @@ def scan(data, offsets, table, upper, landmarks, enders, counters, starts, words
     Args:
         data: uint8, the texts' UTF-8 bytes.
         offsets: int64 of shape (n + 1,): document d is data[offsets[d]:offsets[d + 1]].
-        table, upper, landmarks, enders: of tasks.annotate.words: of code points, of capital letters, of the words and
+        table, upper, landmarks, enders: of tasks.words: of code points, of capital letters, of the words and
             phrases looked for, of the low bits of the hashes of the words that may end these.
         counters: uint64, hashes of what is counted in lines that count.
         starts: of tasks.annotate.segment.word_starts, for these documents.

@@ -1,6 +1,6 @@
 """Where words begin in scripts that put no spaces between them.
 
-A run is a maximal sequence of letters of such scripts (`tasks.annotate.words.UNSPACED`) with the marks that follow
+A run is a maximal sequence of letters of such scripts (`tasks.words.UNSPACED`) with the marks that follow
 them; format characters are as if not there. Of all ways to divide a run into words of the dictionary, the one of
 least total cost is taken (Viterbi; ties: the longer last word). The dictionary is ICU's
 (`tasks.annotate.dictionary`): Chinese and Japanese words cost about -10 ln of their frequency, so the division is the
@@ -24,7 +24,7 @@ from numba import njit, types
 
 DICTIONARY = Path(__file__).with_name("dictionary") / "words.bin"
 
-# Classes of tasks.annotate.words, decode() and constants of tasks.annotate.scan: here again, since numba's cache on
+# Classes of tasks.words, decode() and constants of tasks.annotate.scan: here again, since numba's cache on
 # disk does not see changes in other files (a test compares).
 MARK, SINGLE, FORMAT = 3, 4, 5
 CLASS_SHIFT, POINT_MASK = 21, (1 << 21) - 1
@@ -196,7 +196,7 @@ def word_starts(data, offsets, classes, table, singles, found):
     Args:
         data: uint8, the texts' UTF-8 bytes.
         offsets: int64 of shape (n + 1,): document d is data[offsets[d]:offsets[d + 1]].
-        classes: of tasks.annotate.words.code_points.
+        classes: of tasks.words.code_points.
         table, singles: of `dictionary`.
         found: int64, filled; a third of the bytes is room enough.
 

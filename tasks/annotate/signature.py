@@ -6,7 +6,7 @@ Stands alone and is fed with arrays, as `tasks.annotate.scan` says.
 import numpy as np
 from numba import njit, types
 
-GRAM_BASE = np.uint64(0x9E3779B97F4A7C15)                  # tasks.annotate.words' (a test compares)
+GRAM_BASE = np.uint64(0x9E3779B97F4A7C15)                  # tasks.words' (a test compares)
 S16, S13 = np.uint32(16), np.uint32(13)
 
 

@@ -338,7 +338,7 @@ def spell(data, offsets, table, in_word, alone):
 
     Args:
         data, offsets: UTF-8 of n texts.
-        table: class << 21 | folded code point, for each code point (tasks.annotate.words).
+        table: class << 21 | folded code point, for each code point (tasks.words).
         in_word: by class, 1 for what words are made of, 2 for what joins a word that has begun.
         alone: the class of characters that are each a word.
     """

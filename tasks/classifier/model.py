@@ -78,7 +78,7 @@ def prepared(texts: pa.Array, text: Text) -> tuple[np.ndarray, np.ndarray]:
 @lru_cache(maxsize=1)
 def _characters() -> tuple[np.ndarray, np.ndarray, int]:
     """What the kernel needs to know of characters; the package that knows it imports this module."""
-    from tasks.annotate.words import CLASS_SHIFT, DIGIT, LETTER, MARK, SINGLE, code_points
+    from tasks.words import CLASS_SHIFT, DIGIT, LETTER, MARK, SINGLE, code_points
 
     assert CLASS_SHIFT == 21, "the kernel counts on it"
     in_word = np.zeros(32, np.uint8)

@@ -12,11 +12,11 @@ import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
-from tasks.annotate.words import code_points
 from tasks.lines.rules import PRESETS, RULES, phrase_table
 from tasks.schema import LINES, SPAN, SPANS
 from tasks.spans import utf8
 from tasks.stage import Stage
+from tasks.words import code_points
 
 Preset = Literal[tuple(PRESETS)]
 
@@ -30,7 +30,8 @@ class Lines(BaseModel):
         ("boilerplate",), description=f"sets of line rules that are on, of {', '.join(PRESETS)}; none when empty")
     rules: tuple[Literal[tuple(RULES)], ...] = Field((), description="single rules that are on beside those")
     without: tuple[Literal[tuple(RULES)], ...] = Field((), description="rules of the presets that are off")
-    min_words: int = Field(3, ge=1, description="line_words: words of a line that stays (C4's paper: 3, its code and DCLM: 5)")
+    min_words: int = Field(
+        3, ge=1, description="line_words: words of a line that stays (C4's paper: 3, its code and DCLM: 5)")
     max_word_length: int = Field(1000, ge=1, description="line_word_length: characters without white space (C4: 1000)")
 
     def on(self) -> list[str]:

@@ -1,7 +1,7 @@
 """The pass over the bytes of many texts that finds the lines to cut.
 
 All of it is in this file, since numba's cache on disk does not see changes in others; the constants are those of
-`tasks.annotate.words` and `tasks.lines.rules` (a test compares).
+`tasks.words` and `tasks.lines.rules` (a test compares).
 """
 
 import numpy as np
@@ -84,7 +84,7 @@ def find_lines(data, offsets, table, keys, places, enders, on, min_words, max_wo
 
     Args:
         data, offsets: uint8 and int64 (n + 1): text t is data[offsets[t]:offsets[t + 1]], UTF-8.
-        table: of tasks.annotate.words.code_points.
+        table: of tasks.words.code_points.
         keys, places, enders: of tasks.lines.rules.phrase_table.
         on: bool (N_RULES), which rules are on.
         min_words, max_word: their limits.

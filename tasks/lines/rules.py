@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tasks.annotate.words import gram_hash
+from tasks.words import gram_hash
 
 # The kernel knows them by their place here; of several that a line breaks the first one is named.
 RULES = {

@@ -83,14 +83,14 @@ def main() -> None:
 
 def parts(texts: pa.Array, size: float, numbers: np.ndarray, words) -> None:
     """What each kernel takes, alone, over all documents at once."""
-    from tasks.annotate import compression, measure, ngrams, scan, segment, signature
+    from tasks.annotate import compression, measure, ngrams, scan, scanned, segment, signature
 
     data, offsets = measure.utf8(texts)
     starts = np.empty(len(data) // 3 + 1, np.int64)
-    found, hashes = measure._scan(data, offsets)
+    found, hashes = scanned.scanned(data, offsets)
     counted, ratios = np.zeros((len(texts), ngrams.COLUMNS)), np.zeros(len(texts))
     signatures = np.zeros((len(texts), measure.PERMUTATIONS), np.uint32)
-    tables = measure.code_points(), measure.capitals(), measure.landmarks(), measure.enders(), measure.counters()
+    tables = scanned.code_points(), scanned.capitals(), scanned.landmarks(), scanned.enders(), scanned.counters()
     numbers.setflags(write=False)
     for name, work in {
             "segment": lambda: segment.word_starts(data, offsets, tables[0], *segment.dictionary(), starts),

@@ -4,8 +4,8 @@
     python tests/benchmarks/floor.py HOME web/*.warc.gz bulk/*.warc.gz
 
 The floor, in as many processes as the flow had: FastWARC reads and decodes every response, resiliparse parses it to a
-tree (nothing is looked for in it), and tiktoken encodes the texts that the flow kept in HOME. Prints one JSON object: CPU and wall
-seconds of the floor, and the flow's CPU seconds by stage from its ledger.
+tree (nothing is looked for in it), and tiktoken encodes the texts that the flow kept in HOME. Prints one JSON object:
+CPU and wall seconds of the floor, and the flow's CPU seconds by stage from its ledger.
 """
 
 import argparse
@@ -65,7 +65,8 @@ def main() -> None:
     floor = {step: round(sum(row[step] for row in done), 2) for step in ("reading", "parsing")}
     floor |= {"tokenizing": round(tokenizing, 2)}
     with duckdb.connect(f"{args.home}/lineage.duckdb", read_only=True) as lineage:
-        stages = lineage.sql("SELECT stage, round(sum(cpu_seconds), 2) FROM shards GROUP BY 1 ORDER BY 2 DESC").fetchall()
+        stages = lineage.sql(
+            "SELECT stage, round(sum(cpu_seconds), 2) FROM shards GROUP BY 1 ORDER BY 2 DESC").fetchall()
     cpu = sum(seconds for _, seconds in stages)
     print(json.dumps({
         "pages": sum(row["pages"] for row in done), "html_mb": round(sum(row["bytes"] for row in done) / 1e6, 1),

@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from tasks import schema
-from tasks.annotate import SIGNALS, Annotate, annotate, lexicon, ngrams, scan, segment, signals, signature, words
+from tasks import schema, words
+from tasks.annotate import SIGNALS, Annotate, annotate, lexicon, ngrams, scan, segment, signals, signature
 from tasks.annotate.measure import TEXT, measure_texts
 from tasks.lines import Lines, cut_lines
 

@@ -14,8 +14,8 @@ from tasks import schema
 from tasks.annotate import Annotate
 from tasks.annotate import signals as annotate_signals
 from tasks.annotate.measure import measure_texts
-from tasks.annotate.words import words
 from tasks.lines import Lines, cut_lines
+from tasks.words import words
 
 ANY = st.text(st.one_of(st.characters(exclude_categories=["Cs"]), st.sampled_from("ab .,'\n\n…1日é")), max_size=300)
 PIECES = ["a", "bb", "The", "1.5", ".", "\n", "\n\n", "漢", "ccc", "...", "- x", "ÄB", "{", "}", "٣½", "日本語"]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tasks.annotate import segment
 from tasks.annotate.dictionary.build import pack
 from tasks.annotate.lexicon import UNSPACED
-from tasks.annotate.words import CLASS_SHIFT, FORMAT, MARK, SINGLE, code_points, words
+from tasks.words import CLASS_SHIFT, FORMAT, MARK, SINGLE, code_points, words
 
 
 def unpacked(data: bytes) -> dict[str, int]:

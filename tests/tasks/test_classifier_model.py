@@ -17,7 +17,6 @@ from two_classes import text_of
 
 from tasks.annotate import Annotate, annotate, signals
 from tasks.annotate.quality import Quality, quality_scores, threshold
-from tasks.annotate.words import words as words_of
 from tasks.classifier import kernel
 from tasks.classifier.model import (
     EOS,
@@ -34,6 +33,7 @@ from tasks.classifier.model import (
 from tasks.classifier.training import Training, train
 from tasks.errors import UserError
 from tasks.schema import DOCUMENTS, LINES, id_array
+from tasks.words import words as words_of
 
 
 def large(texts) -> pa.Array:

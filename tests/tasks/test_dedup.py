@@ -255,7 +255,7 @@ def test_no_documents():
 def test_numbers_stay_numbers():
     """Pages that differ in their figures are different pages; with every figure read as 0 they would be copies."""
     from tasks.annotate.minhash import shingle_hash, shingles
-    from tasks.annotate.words import words
+    from tasks.words import words
 
     def page(year):
         return " ".join(f"in {year} the station of place {i} measured {year * i % 977} millimetres of rain"

@@ -9,7 +9,7 @@ from datasketch import LeanMinHash, MinHash
 
 from tasks.annotate.measure import measure_texts
 from tasks.annotate.minhash import PERMUTATIONS, SEED, permutations, shingle_hash, shingles
-from tasks.annotate.words import words
+from tasks.words import words
 
 
 def signature(text: str) -> np.ndarray:
