@@ -166,6 +166,11 @@ def foreigner_kr(value: str) -> bool:
     return value[6] in "5678" and is_date((1900 if value[6] in "56" else 2000) + int(value[:2]), value[2:4], value[4:6])
 
 
+def varied(value: str) -> bool:
+    """Three different digits or more: all that can be asked of an account number of no known bank."""
+    return len(set(value)) > 2
+
+
 def business_kr(value: str) -> bool:
     """Business registration number: weights 1 3 7 1 3 7 1 3 5, and the ninth product's tens (National Tax Service)."""
     total = weighted(value, (1, 3, 7, 1, 3, 7, 1, 3, 5)) + int(value[8]) * 5 // 10

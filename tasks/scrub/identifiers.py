@@ -35,7 +35,7 @@ def _of(module: str) -> Callable[[str], bool]:
     return partial(own.library, module)
 
 
-_CARD = "card~|cc|credit|debit|visa|mastercard|amex|uatp|kreditkart~|carte|tarjeta|carta|cartão"
+_CARD = "card|cards|cardnumber|cc|credit|debit|visa|mastercard|amex|uatp|kreditkart~|carte|tarjeta|carta|cartão"
 _SSN = "ssn|ssns|social security|soc sec|itin|tax id|taxpayer~"
 _TAX_AU = "tfn|tax file~"
 _PASSPORT = "passport~|travel document|pasaporte~|passaporto~|reisepass~|passport-nr|여권|護照|护照|پاسپورٹ"
@@ -64,7 +64,8 @@ IDENTIFIERS = (
                "driver licen~|drivers licen~|driver s licen~|driving licen~|licence no|license no|licence number|"
                "license number|driver licence|dl no|dl number"),
     Identifier("US_BANK_NUMBER", "US", "", "9{8,17}",
-               "account no~|account number~|account num|acct~|bank account~|bank number|checking~|savings account"),
+               "account no|account number~|account num|acct~|bank account~|bank number|checking account|savings account",
+               own.varied),
     Identifier("ABA_ROUTING_NUMBER", "US", "", "9{9}|9999-9999-9", "aba|routing~|rtn|transit~|bank number",
                own.aba_routing),
     Identifier("MEDICAL_LICENSE", "US", "", "AA9{7}|A9{8}", "dea|prescriber~|medical licen~|registration number",
@@ -98,8 +99,8 @@ IDENTIFIERS = (
     Identifier("DE_LANR", "DE", "", "9{9}", "lanr|arztnummer|arzt~", own.physician_de),
     Identifier("DE_PASSPORT", "DE", "", "AXXXXXXX9", _PASS_DE, own.document_de),
     Identifier("DE_FUEHRERSCHEIN", "DE", "", "AA9{8}X", _LICENCE),
-    Identifier("DE_VAT_ID", "DE", "AA9{9}|AA 999 999 999", "", "ust~|umsatzsteuer~|vat~|mwst~", own.vat_de, r"DE\d{9}"),
-    Identifier("DE_VAT_ID", "DE", "", "AA*999*999*999", "ust~|umsatzsteuer~|vat~|mwst~", pattern=r"DE[1-9]\d{8}"),
+    Identifier("DE_VAT_ID", "DE", "AA9{9}|AA 999 999 999", "", "ust|ustid~|ust-id~|umsatzsteuer~|vat|vatin|mwst~", own.vat_de, r"DE\d{9}"),
+    Identifier("DE_VAT_ID", "DE", "", "AA*999*999*999", "ust|ustid~|ust-id~|umsatzsteuer~|vat|vatin|mwst~", pattern=r"DE[1-9]\d{8}"),
     Identifier("DE_HANDELSREGISTER", "DE", "AAA 9{3,6}", "AAA9{1,6}|AAA 9{1,2}",
                "handelsregister~|amtsgericht|hr|register~",
                pattern=r"HR[AB]\d{1,6}"),
@@ -127,7 +128,7 @@ IDENTIFIERS = (
                _of("it.codicefiscale")),
     Identifier("IT_FISCAL_CODE", "IT", "", "A{6}99A99A999A", "fiscale|codice|fiscal code|c.f.",
                pattern=r"[A-Z]{6}\d\d[ABCDEHLMPRST](?:[0-3]|[4-7])\d[A-Z]\d{3}[A-Z]"),
-    Identifier("IT_VAT_CODE", "IT", "", "9{11}|AA9{11}", "iva|partita|p.iva|piva|vat~", _of("it.iva")),
+    Identifier("IT_VAT_CODE", "IT", "", "9{11}|AA9{11}", "iva|partita|p.iva|piva|vat", _of("it.iva")),
     Identifier("IT_DRIVER_LICENSE", "IT", "", "AA9{7}A|A9A9{2}X9{3}A|A9A99A999A", _LICENCE,
                pattern=r"[A-Z]{2}\d{7}[A-Z]|U1[BCDFGHLJKMNPRSTUVWYXZ0-9]{7}[A-Z]"),
     Identifier("IT_PASSPORT", "IT", "", "AA9{7}", _PASSPORT),
@@ -140,7 +141,7 @@ IDENTIFIERS = (
                "personnummer~|pnr|personnr|identity code",
                own.person_se),
     Identifier("SE_ORGANISATIONSNUMMER", "SE", "", "9{6}-9{4}|9{10}",
-               "organisationsnummer~|org.nr|orgnr|org nr|company identity|company~", own.organisation_se),
+               "organisationsnummer~|org.nr|orgnr|org nr|company identity|company number|company id~|company reg~", own.organisation_se),
     Identifier("NO_FODSELSNUMMER", "NO", "9{6} 9{5}|9{11}", "", "fødselsnummer~|personnummer|fnr|fødselsnr",
                _of("no.fodselsnummer")),
     Identifier("DK_CPR", "DK", "", "9{6}-9{4}|9{10}", "cpr~|personnummer", own.date_last_digit_dk),

@@ -69,12 +69,12 @@ def numbered(texts: pa.Array, types: frozenset[str], context: bool) -> tuple[Fin
         for row, strong in wanted[shape]:
             if glued and not IDENTIFIERS[row].glued:
                 continue
+            told = bool(IDENTIFIERS[row].check or IDENTIFIERS[row].pattern or not value.isdigit())
             if IDENTIFIERS[row].words in named and not (small and len(value) < len(written)):
                 how = _NAMED
-            elif strong and not small or not context:
+            elif strong and not small or told and not context:
                 how = _ALONE
-            elif is_field and not goes_on and (
-                    IDENTIFIERS[row].check or IDENTIFIERS[row].pattern or not value.isdigit()):
+            elif is_field and told and not goes_on:
                 how = _NEVER
             else:
                 continue
