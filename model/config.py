@@ -152,8 +152,9 @@ def check_fit(settings, shape: ModelConfig, n_vocab: int, label: str) -> None:
     if length > shape.context:
         raise UserError(f"setting sequence_length: {length} is longer than the model's context of {shape.context}; "
                         "lower it, or set model.context")
-    if n_vocab > shape.vocab_size:
+    rows = n_vocab + (0 if shape.causal else 1)         # an encoder's mask token is the first behind the tokenizer's
+    if n_vocab and rows > shape.vocab_size:
         raise UserError(
             f"{label} has a tokenizer of {n_vocab} tokens and the model's embedding {shape.vocab_size} rows: "
-            f"set model.vocab_size to {n_vocab} or more, or leave it out"
+            f"set model.vocab_size to {rows} or more, or leave it out"
         )

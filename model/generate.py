@@ -15,10 +15,11 @@ from model.transformer import KeyValueCache, Transformer
 from tasks.errors import UserError
 
 
-def load_run(folder: str | Path, device: str = "auto") -> tuple[Transformer, Tokenizer, dict]:
+def load_run(folder: str | Path, device: str = "auto", encoders: bool = False) -> tuple[Transformer, Tokenizer, dict]:
     """The model, tokenizer and checkpoint.json of a run's newest checkpoint, or of a checkpoint folder named itself.
 
-    UserError when there is none, when it is corrupt, or when the tokenizer has more tokens than the model.
+    UserError when there is none, when it is corrupt, when the tokenizer has more tokens than the model, or for an
+    encoder, unless those are asked for too: it predicts no next token.
     """
     folder = Path(folder)
     last = folder if (folder / checkpoint.ABOUT).exists() else checkpoint.latest(folder / "checkpoints")
@@ -28,6 +29,9 @@ def load_run(folder: str | Path, device: str = "auto") -> tuple[Transformer, Tok
         )
     about = checkpoint.read(last)
     config = ModelConfig(**about["model"])
+    if not config.causal and not encoders:
+        raise UserError(f"{folder}: the model is an encoder, which fills in masked tokens and predicts no next one: "
+                        "export it with `gristmill convert`, or name the run of a decoder")
     tokenizer = load_tokenizer(str(last.parent.parent / "tokenizer"))
     if tokenizer.n_vocab > config.vocab_size:
         raise UserError(

@@ -56,6 +56,10 @@ class Optimisation(BaseModel):
     keep_checkpoints: int = Field(3, ge=0, description="Newest checkpoints kept; 0 keeps all.")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 on GPUs with it, else fp32.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: GPUs where there are any.")
+    attention: Literal["auto", "sdpa", "flex"] = Field(
+        "auto",
+        description="flex: FlexAttention, GPUs alone, the same result; auto: that on GPUs, else PyTorch's own.",
+    )
     engine: Literal["deepspeed", "torch"] = Field("deepspeed", description="torch: plain data parallel PyTorch.")
     zero_stage: Literal[0, 1, 2, 3] = Field(1, description="What DeepSpeed shards over ranks: 1 optimiser state, "
                                                            "2 gradients too, 3 parameters too (arXiv:1910.02054).")
@@ -70,6 +74,10 @@ class Optimisation(BaseModel):
 class Pretrain(Optimisation):
     preset: str = Field("tiny", description="A known model size: tiny, mini, small, gpt2-124m, llama-1b ...")
     model: dict[str, Any] = Field({}, description="Fields laid over the preset, such as {\"n_layers\": 6}.")
+    initial: str = Field("", description="Pretrained weights to start from, whose shape is taken too: a folder that "
+                                         "transformers wrote, or a model on Hugging Face's hub as OWNER/NAME@COMMIT.")
+    masking: float = Field(0.15, gt=0, lt=1, description="Encoders: fraction of the tokens to be predicted.")
+    whole_words: bool = Field(False, description="Encoders: the tokens of a word are masked together.")
 
 
 class Finetune(Optimisation):
@@ -98,7 +106,7 @@ class Evaluate(BaseModel):
 
 # What a run that goes on may be told anew: nothing here changes what is learnt.
 FREE = frozenset({"evaluate_every", "evaluate_rows", "checkpoint_every", "keep_checkpoints", "tensorboard", "cpu_watts",
-                  "micro_batch", "compile_ops"})
+                  "micro_batch", "compile_ops", "attention"})
 
 
 class Processes(BaseModel):

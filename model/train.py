@@ -21,14 +21,16 @@ import torch.distributed as dist
 
 from model import checkpoint, run_folder
 from model.config import ModelConfig, check_fit
-from model.convert import load_weights
+from model.convert import initial_weights
 from model.corpus import held_out, open_corpus
 from model.data import Batch, Samples, corpus_samples, packing_table
 from model.energy import Meter
 from model.engine import DeepSpeed, Torch, start
+from model.masked import Masked, word_joins
 from model.optimizer import learning_rate
 from model.process import run_main
 from model.settings import Optimisation, Pretrain, parse
+from model.tokenizer import load_tokenizer
 from model.transformer import Transformer, token_losses
 from tasks.errors import UserError
 
@@ -51,7 +53,8 @@ def pretraining(config: dict, settings: Pretrain, model: ModelConfig, length: in
     if corpus.digest != config["corpus"]["manifest_sha256"]:
         raise UserError(f"{corpus.folder}/manifest.json changed since the run was configured: "
                         "start a run of another name")
-    check_fit(settings, model, corpus.manifest["tokenizer"]["n_vocab"], f"corpus {corpus.label}")
+    n_vocab = corpus.manifest["tokenizer"]["n_vocab"]
+    check_fit(settings, model, n_vocab, f"corpus {corpus.label}")
     held = held_out(corpus, settings.held_out, settings.held_out_at_least)
     chosen = np.flatnonzero(~held)
     samples = corpus_samples(corpus, chosen, length, settings.seed)
@@ -73,6 +76,10 @@ def pretraining(config: dict, settings: Pretrain, model: ModelConfig, length: in
             for epoch in range(-(-last // samples.rows)):
                 writer.write_table(packing_table(corpus, chosen, samples, epoch, last))
 
+    if not model.causal:
+        joins = word_joins(load_tokenizer(f"{corpus.folder}/tokenizer")) if settings.whole_words else None
+        masked = [Masked(each, n_vocab, n_vocab, settings.masking, joins) if each else None for each in (samples, few)]
+        samples, few, n_bytes = *masked, None           # bits per byte are for models that predict every token
     return Material(samples, few, n_bytes, write_packing, f"{corpus.folder}/tokenizer",
                     {"corpus": {"name": corpus.manifest["name"], "version": corpus.manifest["version"],
                                 "manifest_sha256": corpus.digest}})
@@ -126,6 +133,8 @@ def train(config: dict, settings: Optimisation, prepare: Callable = pretraining)
     stop = _stop_flag()
     rank, world, device = start(settings)
     folder, model_config = Path(config["folder"]), ModelConfig(**config["model"])
+    if settings.attention == "flex" and device.type == "cpu":
+        raise UserError("setting attention: FlexAttention has no gradients on CPUs; use auto or sdpa")
     length = settings.sequence_length or model_config.context
     check_fit(settings, model_config, 0, config["run"])
     if settings.batch % (settings.micro_batch * world):
@@ -136,9 +145,9 @@ def train(config: dict, settings: Optimisation, prepare: Callable = pretraining)
     if not settings.steps:
         settings = settings.model_copy(update={"steps": max(1, round(settings.epochs * samples.rows / settings.batch))})
     torch.manual_seed(settings.seed * 1_000_003 + rank)
-    module = Transformer(model_config).initialise(settings.seed)
+    module = Transformer(model_config, settings.attention).initialise(settings.seed)
     if config.get("initial"):
-        module.load_state_dict(load_weights(config["initial"]))
+        module.load_state_dict(initial_weights(config["initial"], model_config))
     engine = (Torch if settings.engine == "torch" else DeepSpeed)(module, settings, device)
     about = {"run": config["run"], "kind": config["kind"], "model": dataclasses.asdict(model_config),
              "engine": settings.engine, "zero_stage": settings.zero_stage, "world_size": world,
