@@ -41,6 +41,7 @@ _TAX_AU = "tfn|tax file~"
 _PASSPORT = "passport~|travel document|pasaporte~|passaporto~|reisepass~|passport-nr|여권|護照|护照|پاسپورٹ"
 _LICENCE = "licen~|driving|patente~|führerschein~|fahrerlaubnis~|fuehrerschein~|면허|운전"
 _PLATE = "plate~|vehicle~|registration~|number plate|car reg|rc|plaka~|kennzeichen~|vrn|dvla|motor vehicle~|bike~|targa"
+_VAT_DE = "ust|ustid~|ust-id~|umsatzsteuer~|vat|vatin|mwst~"
 _PASS_DE = "pass-nr|passnummer|reisepass~|ausweis~|personalausweis~|passport~|id card|identity card|pass"
 
 IDENTIFIERS = (
@@ -64,8 +65,8 @@ IDENTIFIERS = (
                "driver licen~|drivers licen~|driver s licen~|driving licen~|licence no|license no|licence number|"
                "license number|driver licence|dl no|dl number"),
     Identifier("US_BANK_NUMBER", "US", "", "9{8,17}",
-               "account no|account number~|account num|acct~|bank account~|bank number|checking account|savings account",
-               own.varied),
+               "account no|account number~|account num|acct~|bank account~|bank number|checking account|"
+               "savings account", own.varied),
     Identifier("ABA_ROUTING_NUMBER", "US", "", "9{9}|9999-9999-9", "aba|routing~|rtn|transit~|bank number",
                own.aba_routing),
     Identifier("MEDICAL_LICENSE", "US", "", "AA9{7}|A9{8}", "dea|prescriber~|medical licen~|registration number",
@@ -99,8 +100,8 @@ IDENTIFIERS = (
     Identifier("DE_LANR", "DE", "", "9{9}", "lanr|arztnummer|arzt~", own.physician_de),
     Identifier("DE_PASSPORT", "DE", "", "AXXXXXXX9", _PASS_DE, own.document_de),
     Identifier("DE_FUEHRERSCHEIN", "DE", "", "AA9{8}X", _LICENCE),
-    Identifier("DE_VAT_ID", "DE", "AA9{9}|AA 999 999 999", "", "ust|ustid~|ust-id~|umsatzsteuer~|vat|vatin|mwst~", own.vat_de, r"DE\d{9}"),
-    Identifier("DE_VAT_ID", "DE", "", "AA*999*999*999", "ust|ustid~|ust-id~|umsatzsteuer~|vat|vatin|mwst~", pattern=r"DE[1-9]\d{8}"),
+    Identifier("DE_VAT_ID", "DE", "AA9{9}|AA 999 999 999", "", _VAT_DE, own.vat_de, r"DE\d{9}"),
+    Identifier("DE_VAT_ID", "DE", "", "AA*999*999*999", _VAT_DE, pattern=r"DE[1-9]\d{8}"),
     Identifier("DE_HANDELSREGISTER", "DE", "AAA 9{3,6}", "AAA9{1,6}|AAA 9{1,2}",
                "handelsregister~|amtsgericht|hr|register~",
                pattern=r"HR[AB]\d{1,6}"),
@@ -141,7 +142,8 @@ IDENTIFIERS = (
                "personnummer~|pnr|personnr|identity code",
                own.person_se),
     Identifier("SE_ORGANISATIONSNUMMER", "SE", "", "9{6}-9{4}|9{10}",
-               "organisationsnummer~|org.nr|orgnr|org nr|company identity|company number|company id~|company reg~", own.organisation_se),
+               "organisationsnummer~|org.nr|orgnr|org nr|company identity|company number|"
+               "company id~|company reg~", own.organisation_se),
     Identifier("NO_FODSELSNUMMER", "NO", "9{6} 9{5}|9{11}", "", "fødselsnummer~|personnummer|fnr|fødselsnr",
                _of("no.fodselsnummer")),
     Identifier("DK_CPR", "DK", "", "9{6}-9{4}|9{10}", "cpr~|personnummer", own.date_last_digit_dk),

@@ -83,7 +83,7 @@ def test_ties_go_to_what_a_word_names_and_lines_do_not_run_together():
     assert found("passport CD7654321") == [("UK_PASSPORT", "CD7654321")]
     assert found("passaporto AA1234567 del 2020")[0][1] == "AA1234567"
     assert found("078 05\n1123") == found("SSN 078 05\n1123") == []
-    for text in ("account not found: 20481632", "checking 20481632 rows", "in Cardiff 4111111111111129 times"):
+    for text in ("account not found: 20481632", "checking 20481632 rows", "in Cardiff 122000000000003 times"):
         assert found(text) == [], text
     assert found("4111 1111 1111 1111 12/25 123") == [("CARD", "4111 1111 1111 1111")]
 
