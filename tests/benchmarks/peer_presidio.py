@@ -20,6 +20,7 @@ from presidio_analyzer.nlp_engine import SpacyNlpEngine
 from spacy.language import Language
 
 # They take a model, or find what is no personal number.
+PHONES = {"ph_mobile_number_recognizer": ("PH",), "tr_phone_number_recognizer": ("TR",)}
 OTHERS = ("Spacy", "Stanza", "Transformers", "Gliner", "GLiNER", "Hugging", "Azure", "Ahds", "Basic", "Url", "Date",
           "Lang", "Uuid")
 
@@ -53,7 +54,7 @@ def single(name: str):
 def special(name: str):
     return {"uk_nhs_recognizer": "NhsRecognizer", "us_bank_recognizer": "UsBankRecognizer",
             "certificate_number_recognizer": "MedicalLicenseRecognizer", "mac_recognizer": "MacAddressRecognizer",
-            "ph_mobile_number_recognizer": "PhMobileNumberRecognizer", "ip_recognizer": "IpRecognizer",
+            "ip_recognizer": "IpRecognizer",
             "us_driver_license_recognizer": "UsLicenseRecognizer"}.get(name)
 
 
@@ -64,8 +65,10 @@ def cases() -> None:
         name = row["recognizer"]
         if name not in made:
             try:
-                kind = getattr(predefined, special(name) or "", None) or single(name)
-                made[name] = kind()
+                if name in PHONES:      # the release has no recognizer of its own for them
+                    made[name] = predefined.PhoneRecognizer(supported_regions=PHONES[name])
+                else:
+                    made[name] = (getattr(predefined, special(name) or "", None) or single(name))()
             except (LookupError, ImportError, TypeError) as error:
                 made[name] = None
                 print(name, error, file=sys.stderr)
@@ -74,7 +77,8 @@ def cases() -> None:
             print(json.dumps(None))
             continue
         artifacts = blank.process_text(row["text"], "en")
-        found = recognizer.analyze(row["text"], row["entities"][:1], artifacts)
+        wanted = ["PHONE_NUMBER"] if name in PHONES else row["entities"][:1]
+        found = recognizer.analyze(row["text"], wanted, artifacts)
         print(json.dumps(sorted({(r.start, r.end) for r in found or ()})))
 
 

@@ -80,12 +80,12 @@ def cases(data: Path) -> None:
         entity = row["entities"][0]
         gold = set(map(tuple, row["spans"])) if row["expected_count"] else set()
         kind = our_type(entity)
-        both = {"presidio": {tuple(span) for span in their or ()}}
-        if kind:
-            options = dict(types=(kind,), regions=REGIONS.get(entity, ("US", "GB")))
-            for name, more in (("ours", {}), ("anywhere", {"context": False, "addresses": "all"})):
-                spans = find([row["text"]], Scrub(**options, **more))[0]
-                both[name] = {(span.offset, span.end) for span in spans}
+        if not kind:
+            continue
+        both = {} if their is None else {"presidio": {tuple(span) for span in their}}
+        options = dict(types=(kind,), regions=REGIONS.get(entity, ("US", "GB")))
+        for name, more in (("ours", {}), ("anywhere", {"context": False, "addresses": "all"})):
+            both[name] = {(span.offset, span.end) for span in find([row["text"]], Scrub(**options, **more))[0]}
         for name, got in both.items():
             if len(gold) != row["expected_count"]:      # only the number is known
                 wanted = {("n", i) for i in range(row["expected_count"])}
@@ -94,8 +94,8 @@ def cases(data: Path) -> None:
                 scores[entity][name].add(gold, got)
     print("| type | n | presidio P R F1 | ours, default P R F1 | ours, context off P R F1 |\n|---|---|---|---|---|")
     for entity, score in sorted(scores.items()):
-        print(f"| {entity} | {score['presidio'].wanted} | {score['presidio']} | "
-              + " | ".join(str(score[name]) if name in score else "-" for name in ("ours", "anywhere")) + " |")
+        print(f"| {entity} | {score['ours'].wanted} | " + " | ".join(
+            str(score[name]) if name in score else "-" for name in ("presidio", "ours", "anywhere")) + " |")
 
 
 def sentences(data: Path) -> None:
