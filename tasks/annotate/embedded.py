@@ -56,6 +56,7 @@ _LETTERS = {language: re.compile(f"[{blocks}]") for blocks, languages in {
     "\u1200-\u139f\u2d80-\u2ddf": "am ti", "\u13a0-\u13ff\uab70-\uabbf": "chr", "\u1780-\u17ff": "km",
     "\u1100-\u11ff\u3130-\u318f\uac00-\ud7af": "ko", "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff": "ja zh wuu yue",
 }.items() for language in languages.split()}
+_LETTER = re.compile(r"[^\W\d_]")
 _FEWEST_LETTERS = 0.2        # of all letters: names and code in other scripts are common
 
 
@@ -180,7 +181,8 @@ def classify(documents: list[list[str]]) -> tuple[list[str], np.ndarray, np.ndar
         if codes[i] != models.codes[best[i]]:               # the passages were not held against this language
             fractions[i], second[i] = 0.0, None
     for i, language in enumerate(codes):
-        if language in _LETTERS and not _written(documents[i], _LETTERS[language]):
+        if not any(map(_LETTER.search, documents[i])) or (
+                language in _LETTERS and not _written(documents[i], _LETTERS[language])):
             codes[i], sure[i], fractions[i], second[i] = UNDETERMINED, 0.0, 0.0, None
     return codes, sure, fractions, second
 

@@ -108,6 +108,12 @@ def test_texts_without_words_are_undetermined():
     assert found[1]["language"] != "und"
 
 
+def test_numbers_are_in_no_language():
+    table = "\n".join(f"{n} {n * n % 977}.{n % 10} {n * 37 % 1009}" for n in range(400))
+    found = identify(pa.array([table], pa.large_string()), np.ones(1, bool), Language())
+    assert (found["language"].to_pylist(), found["language_score"].to_pylist()) == (["und"], [0.0])
+
+
 def test_what_a_text_gets_does_not_depend_on_its_neighbours():
     texts = [*SENTENCES.values(), "\n".join(SENTENCES.values()), "x", "Mixed: " + SENTENCES["fr"]] * 150
     assert len(texts) > 1000
@@ -292,5 +298,5 @@ def test_model_and_sum_go_together():
 
 
 def test_a_pinned_model_is_no_resource_since_its_sum_is_a_setting():
-    assert annotate.resources(Annotate()) == []
-    assert annotate.resources(Annotate(language=Language(model="http://x/m.bin", model_sha256="0" * 64))) == []
+    pinned = Annotate(language=Language(model="http://x/m.bin", model_sha256="0" * 64))
+    assert not annotate.resources(Annotate()) and not annotate.resources(pinned)

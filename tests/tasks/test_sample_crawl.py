@@ -242,7 +242,7 @@ def test_most_documentation_is_kept(built):
     rows = [row for row in fates(root, 1) if row["source"] != "planted"]
     for source in ("stdlib", "packages"):
         outcomes = Counter(row["outcome"] for row in rows if row["source"] == source)
-        assert outcomes["kept"] >= 0.6 * outcomes.total(), outcomes
+        assert outcomes["kept"] >= 0.55 * outcomes.total(), outcomes
     manifest = root.read_json("corpora/sample/versions/000001/manifest.json")
     assert manifest["bytes"] > 2_000_000
     assert {row["rule"] for row in rows} >= {None, "near", "gopher_words"}
