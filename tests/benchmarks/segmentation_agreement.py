@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from tasks.annotate.segment import dictionary, word_starts
-from tasks.annotate.words import CLASS_SHIFT, MARK, SINGLE, code_points
+from tasks.words import CLASS_SHIFT, MARK, SINGLE, code_points
 
 
 def sentences(language: str) -> list[str]:

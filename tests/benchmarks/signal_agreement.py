@@ -82,7 +82,7 @@ def datatrove_fed(text: str) -> dict[str, float]:
     """The same functions over our lines and words, divided by what we divide by."""
     from datatrove.pipeline.filters import gopher_repetition_filter as repetition
 
-    from tasks.annotate.words import words
+    from tasks.words import words
 
     found, ours_words = {}, words(text)
     lines = [" ".join(line.split()) for line in text.split("\n") if line.strip()]
@@ -144,7 +144,7 @@ def redpajama_fed(text: str) -> dict[str, float]:
     """Its functions over normalised words fed with ours."""
     from core.quality_signals import natural_language, repetitions
 
-    from tasks.annotate.words import words
+    from tasks.words import words
 
     class Document:
         normalized_words = tuple(words(text))
