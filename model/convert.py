@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from model import hf_tokenizer
 from model.config import ModelConfig
-from model.families import FAMILIES, Family, family_of, read_config, write_config
+from model.families import FAMILIES, Family, family_of, read_folder, write_config
 from model.tokenizer import Tokenizer
 from model.transformer import Transformer
 from tasks.errors import UserError
@@ -139,7 +139,7 @@ def from_theirs(weights: dict[str, torch.Tensor], config: ModelConfig, family: s
 
 def load_pretrained(folder: str | Path) -> tuple[ModelConfig, dict[str, torch.Tensor]]:
     """Configuration and weights of a transformers folder (config.json and safetensors, in one file or several)."""
-    config, family = pretrained_config(folder)
+    config, family = read_folder(folder)
     files = sorted(Path(folder).glob("*.safetensors"))
     if not files:
         raise UserError(f"{folder}: holds no .safetensors; a pickle (pytorch_model.bin) can run code when it is "
@@ -148,16 +148,6 @@ def load_pretrained(folder: str | Path) -> tuple[ModelConfig, dict[str, torch.Te
     for path in files:
         weights |= load_weights(path)
     return config, from_theirs(weights, config, family, str(folder))
-
-
-def pretrained_config(folder: str | Path) -> tuple[ModelConfig, str]:
-    """Our configuration of a transformers folder, and its family."""
-    path = Path(folder) / "config.json"
-    try:
-        about = json.loads(path.read_text())
-    except (OSError, ValueError):
-        raise UserError(f"{path}: cannot be read; name a folder that transformers' save_pretrained wrote") from None
-    return read_config(about, str(path)), about["model_type"]
 
 
 def save_pretrained(folder: str | Path, weights: dict[str, torch.Tensor], config: ModelConfig, tokenizer: Tokenizer,

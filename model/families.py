@@ -4,7 +4,9 @@ Hugging Face's transformers stores them.
 Importing this module does not import PyTorch.
 """
 
+import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from model.config import BERT, GPT2, LLAMA, QWEN3, ModelConfig
@@ -125,6 +127,19 @@ def read_config(config: dict[str, Any], where: str) -> ModelConfig:
     return ModelConfig(**FAMILIES[family].fixed | shape | _rope(config, family, where) | {
         "window": _window(config, family, where), "head_width": config.get("head_dim") or default,
         "norm_eps": config.get("rms_norm_eps", 1e-6), "tied": config.get("tie_word_embeddings", False)})
+
+
+def read_folder(folder: str | Path) -> tuple[ModelConfig, str]:
+    """Our configuration of a transformers folder, and its family."""
+    path = Path(folder) / "config.json"
+    try:
+        about = json.loads(path.read_text())
+    except (OSError, ValueError):
+        raise UserError(f"{path}: cannot be read; name a folder that transformers' save_pretrained wrote") from None
+    try:
+        return read_config(about, str(path)), about["model_type"]
+    except KeyError as error:
+        raise UserError(f"{path}: has no {error}; export the model again with save_pretrained") from None
 
 
 def _rope(config: dict[str, Any], family: str, where: str) -> dict[str, Any]:

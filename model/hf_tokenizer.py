@@ -118,6 +118,7 @@ def from_file(content: bytes, name: str, where: str) -> tiktoken.Encoding:
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{where}: not a tokenizer that is read here ({error}): byte-level BPE as GPT-2, Llama 3 and "
                         "Qwen have it; train on a corpus with a tokenizer of its own instead") from None
+    added.pop(MASK, None)                               # always the first token behind the others
     if EOT not in added:
         end = next((token for token in ("<|end_of_text|>", "</s>", "<|im_end|>") if token in added), None)
         if end is None:

@@ -17,16 +17,17 @@ from pathlib import Path
 import fsspec
 
 from model import checkpoint
-from model.config import ModelConfig, check_fit, model_config
+from model.config import ModelConfig, check_fit
 from model.corpus import corpus_folder, open_corpus, verify
 from model.settings import FREE, Evaluate, Finetune, Optimisation, Pretrain, Processes
 from tasks import ranks
 from tasks.errors import UserError
 from tasks.ledger import record
+from tasks.pretrained import export_run, import_run, shape_and_start
 from tasks.ranks import Progress, Stopped
 from tasks.storage import Root, home_uri
 
-__all__ = ["Stopped", "evaluate", "finetune", "pretrain", "runs", "stream_text"]
+__all__ = ["Stopped", "convert", "evaluate", "finetune", "pretrain", "runs", "stream_text"]
 
 log = logging.getLogger("gristmill.launch")
 
@@ -42,18 +43,17 @@ def pretrain(home: str | Root, corpus: str, version: int | None = None, run: str
     """
     settings, root = _resolved(settings or Pretrain()), _root(home)
     published = open_corpus(corpus_folder(root.uri, corpus, version))
-    n_vocab = published.manifest["tokenizer"]["n_vocab"]
-    # rows beyond the tokenizer's are never targets; a multiple of 64 suits the matrix units of GPUs
-    shape = model_config(settings.preset, **{"vocab_size": -(-n_vocab // 64) * 64} | settings.model)
-    check_fit(settings, shape, n_vocab, f"corpus {published.label}")
-    identity = {"manifest": published.digest, "model": asdict(shape), "settings": settings.model_dump(mode="json")}
+    shape, start = shape_and_start(root, settings, published)
+    check_fit(settings, shape, published.manifest["tokenizer"]["n_vocab"], f"corpus {published.label}")
+    identity = {"manifest": published.digest, "model": asdict(shape), "settings": settings.model_dump(mode="json"),
+                **start.get("about", {})}
     run = run or f"{published.manifest['name']}-v{published.manifest['version']}-{_key(identity)}"
     folder = _run_folder(root, run)
     about = {"name": published.manifest["name"], "version": published.manifest["version"],
              "manifest_sha256": published.digest}
     config = {"kind": "pretrain", "run": run, "folder": str(folder), "cache": str(root.local / "cache" / "tokens"),
               "corpus": {"folder": published.folder, **about}, "model": asdict(shape),
-              "settings": settings.model_dump(mode="json")}
+              "settings": settings.model_dump(mode="json"), **start}
     if summary := _complete(folder, config):
         return summary
     verify(published)
@@ -151,6 +151,22 @@ def stream_text(home: str | Root, run: str, prompt: str, max_tokens: int = 200, 
     model, tokenizer, about = generate.load_run(_run_folder(_root(home), run, must_exist=True))
     chat = about["kind"] == "finetune" if chat is None else chat
     yield from generate.stream_text(model, tokenizer, prompt, max_tokens, chat=chat, **sampling)
+
+
+def convert(home: str | Root, run: str, to: str | None = None, output: str | Path | None = None,
+            source: str | None = None, dtype: str = "f32") -> dict:
+    """Exports `run` to the folder `output` in the form `to` (huggingface or gguf), or makes a run of the model
+    `source` (a transformers folder, or OWNER/NAME@COMMIT of Hugging Face's hub)."""
+    root = _root(home)
+    if (source is None) == (to is None):
+        raise UserError("say either --to (huggingface or gguf) and --output, or --from")
+    if source is not None:
+        return import_run(root, run, _run_folder(root, run), source)
+    if output is None or to not in ("huggingface", "gguf"):
+        raise UserError("--to is huggingface or gguf, and --output names a folder")
+    if dtype not in ("f32", "f16", "bf16"):
+        raise UserError(f"--dtype {dtype!r}: there are f32, f16 and bf16")
+    return export_run(_run_folder(root, run, must_exist=True), to, Path(output), dtype)
 
 
 def runs(home: str | Root) -> list[dict]:
