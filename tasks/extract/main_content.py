@@ -15,27 +15,29 @@ import numpy as np
 
 from tasks.extract import tags
 from tasks.extract.blocks import N_BITS, Parsed, tokenize
-from tasks.extract.features import NAMES, TAG_CLASS, features
-from tasks.extract.leafwise import score_leafwise
+from tasks.extract.features import CONTEXT, NAMES, TAG_CLASS, judge
 from tasks.extract.markdown import render
-from tasks.extract.text import CHARS, NODE
+from tasks.extract.text import CHARS, LINK_CHARS, NODE, WORDS
 
 MODEL = Path(__file__).with_name("main_content.bin")
 _GREED = 1.15                # above 1, text that may belong to the page is rather taken than left
+_MOST = 0.5                  # share of the expected content from which on comments, or hidden text, are the content
+_COMMENT_WORDS = 5           # a reader's comment has more, the names and dates around it have not
 
 
 class Model(NamedTuple):
-    """The trained tables; see tests/benchmarks/train_main_content.py for how they come about."""
+    """The trained tables; tests/benchmarks/train_main_content.py makes them, and says of what."""
 
-    class_keys: np.ndarray
+    class_keys: np.ndarray      # tasks.extract.tags.class_table
     class_values: np.ndarray
-    word_keys: np.ndarray
+    word_keys: np.ndarray       # tasks.extract.tags.hashed
     word_values: np.ndarray
-    roots: np.ndarray
-    feature: np.ndarray
-    threshold: np.ndarray
-    left: np.ndarray
-    right: np.ndarray
+    feature: np.ndarray         # trees that look at each block by itself (tasks.extract.features.score)
+    border: np.ndarray
+    leaf: np.ndarray
+    feature2: np.ndarray        # trees that also know what the first made of the blocks around
+    border2: np.ndarray
+    leaf2: np.ndarray
 
 
 @lru_cache(1)
@@ -45,40 +47,40 @@ def model() -> Model:
         return Model(*(np.ascontiguousarray(arrays[name]) for name in Model._fields))
 
 
-def parse(html: bytes) -> Parsed:
+def parse(html: bytes, tables: Model | None = None) -> Parsed:
     """The page in blocks, weighed by the model's tables."""
-    m = model()
+    m = tables or model()
     return tokenize(html, (m.word_keys, m.word_values), (m.class_keys, m.class_values))
 
 
 def probabilities(page: Parsed) -> np.ndarray:
     """That each block is main content: float64 (blocks,)."""
     m = model()
-    rows = np.empty((len(page.blocks), len(NAMES)), np.float32)
-    features(page.text, page.blocks, page.nodes, page.weights, TAG_CLASS, rows)
-    out = np.empty(len(rows))
-    score_leafwise(rows, m.roots, m.feature, m.threshold, m.left, m.right, out)
-    return out
+    return judge(page.text, page.blocks, page.nodes, page.weights, TAG_CLASS, (len(NAMES), len(NAMES) + len(CONTEXT)),
+                 (m.feature, m.border, m.leaf), (m.feature2, m.border2, m.leaf2))
 
 
-def select(page: Parsed, comments: bool) -> np.ndarray:
-    """Numbers of the blocks that are main content, in the order of the page."""
-    if not len(page.blocks):
+def choose(p: np.ndarray, page: Parsed, comments: bool = False) -> np.ndarray:
+    """Numbers of the blocks to take by their probabilities `p`, in the order of the page."""
+    if not len(p):
         return np.zeros(0, np.int64)
-    p, sizes = probabilities(page), page.blocks[:, CHARS].astype(np.float64)
     bits = page.nodes[page.blocks[:, NODE], N_BITS]
+    sizes = page.blocks[:, CHARS].astype(np.float64)
     hidden = bits & tags.IN_HIDDEN != 0
-    if hidden.all():
-        hidden[:] = False
-    p[hidden] = 0.0
+    for left_out in (hidden, bits & (tags.IN_CONSENT if comments else tags.IN_CONSENT | tags.IN_COMMENT) != 0):
+        # ... unless it is most of what there is: a forum whose posts are called comments
+        if (p * sizes)[left_out].sum() < _MOST * (p * sizes).sum():
+            p = np.where(left_out, 0.0, p)
     order = np.argsort(-p, kind="stable")
     mass = np.cumsum((p * sizes)[order])
     expected = 2 * mass / (np.cumsum(sizes[order]) + _GREED * mass[-1] + 1e-9)
-    threshold = min(0.5, expected.max() / 2)
-    chosen = (p >= threshold) & (p > 0)
-    return np.flatnonzero(chosen)
+    taken = (p >= min(0.5, expected.max() / 2)) & (p > 0)
+    if comments:
+        words = page.blocks[:, WORDS] > _COMMENT_WORDS
+        taken |= words & ~hidden & (bits & tags.IN_COMMENT != 0) & (2 * page.blocks[:, LINK_CHARS] < sizes)
+    return np.flatnonzero(taken)
 
 
 def read(page: Parsed, *, comments: bool, markdown: bool) -> tuple[str, str]:
     """(title, main text) of a page that `parse` made blocks of."""
-    return " ".join(unescape(page.title).split()), render(page, select(page, comments), markdown)
+    return " ".join(unescape(page.title).split()), render(page, choose(probabilities(page), page, comments), markdown)

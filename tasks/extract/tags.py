@@ -25,8 +25,8 @@ _BREAKOUT = ("b big blockquote br center code dd div dl dt em embed h1 h2 h3 h4 
              "meta nobr ol p pre ruby s small span strong strike sub sup table tt u ul var")
 _INLINE = ("a abbr acronym b bdi bdo big cite code data del dfn em font i img ins kbd label mark nobr output q rb ruby "
            "s samp small span strike strong sub sup time tt u var wbr meter progress picture source math")
-# Not shown as text, or shown without scripts only.
-_SKIP = "svg noscript template select datalist video audio canvas object map rt rp"
+# Not shown as text.
+_SKIP = "svg template select datalist video audio canvas object map rt rp"
 _SCOPE = "table td th caption"
 _IGNORE = "html head body"
 _CLOSES_P = ("address article aside blockquote center details dialog dir div dl fieldset figcaption figure footer form "
@@ -37,7 +37,8 @@ _CONTEXT = {"nav": IN_NAV, "header": IN_HEADER, "footer": IN_FOOTER, "aside": IN
             "main": IN_MAIN, "section": IN_SECTION, "form": IN_FORM, "table": IN_TABLE, "td": IN_CELL, "th": IN_CELL,
             "ul": IN_LIST, "ol": IN_LIST, "menu": IN_LIST, "li": IN_ITEM, "figure": IN_FIGURE, "figcaption": IN_FIGURE,
             "blockquote": IN_QUOTE, "pre": IN_PRE, "listing": IN_PRE, "button": IN_BUTTON, "details": IN_DETAILS,
-            "dl": IN_DEFINITIONS, "dialog": IN_DIALOG, "code": IN_CODE}
+            "dl": IN_DEFINITIONS, "dialog": IN_DIALOG, "code": IN_CODE,
+            "noscript": IN_HIDDEN}  # where some sites keep all of a page, and most a picture
 ROLES = {"navigation": IN_NAV, "banner": IN_HEADER, "contentinfo": IN_FOOTER, "complementary": IN_ASIDE,
          "article": IN_ARTICLE, "main": IN_MAIN, "search": IN_FORM, "form": IN_FORM, "button": IN_BUTTON,
          "dialog": IN_DIALOG, "alertdialog": IN_DIALOG, "menu": IN_NAV, "menubar": IN_NAV, "tablist": IN_NAV}
