@@ -68,7 +68,7 @@ def test_what_only_looks_like_personal_data_stays(text):
 
 @pytest.mark.parametrize("text, kinds", [
     ("call 2125550123", ["PHONE"]), ("(212) 555-0123", ["PHONE"]), ("212.555.0123", ["PHONE"]),
-    ("020 7946 0958", ["PHONE"]),
+    ("020 7946 0958", ["PHONE"]), ("First 07911123456 then", ["PHONE"]),
     ("Tel. (90)(212) 555-0123 ext. 12", ["PHONE"]), ("212 555 0123 646 555 0199", ["PHONE", "PHONE"]),
     ("http://8.8.8.8/x", ["IP"]), ("[2606:4700::1111]:53", ["IP"]), ("::ffff:8.8.8.8", ["IP"]), ("8.8.8.8.", ["IP"]),
     ("ping 8.8.8.8 and", ["IP"]), ("from the address 8.8.4.4 at", ["IP"]), ("is 2001:4860:4860::8888 so", ["IP"]),
