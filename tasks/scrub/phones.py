@@ -13,6 +13,7 @@ _PHONE = re.compile(
     rf"[+(0-9](?<![\w+/#$€£¥].)(?<!\w\..)(?<![0-9][,:-].)((?:(?<=[0-9])|[+(]?[0-9])(?:{_GAP}[0-9]){{6,29}})"
     r"(?:[ ,]{0,3}(?:ext|x|extension)[.: ]{0,3}[0-9]{1,6})?(?!\w|[.,:][0-9])", re.IGNORECASE)
 _INTERNATIONAL = re.compile(r"\+[1-9][0-9]{0,2}(?:[ .-]?\(?[0-9]|[0-9])")
+_TRUNK = re.compile(r"0[1-9][0-9]{8,}")
 _NO_DIGIT = re.compile(r"[^0-9]+")
 _BLANK = re.compile(r"[ \xa0-]")
 _DECIMAL = re.compile(r"[+(]*[0-9]{1,3}(?:\.[0-9]{3}){2,}|[+(]*[0-9]+\.[0-9]{1,3}")
@@ -73,8 +74,9 @@ def phones(text: str, regions: tuple[str, ...], context: bool = True) -> Iterato
     national ones of `regions`; behind a label such as `Phone:` any that is written as one.
 
     A bare run of digits needs a word before it unless it begins with a trunk's 0, which identifiers seldom do, nothing
-    but numbers stands in the text, or `context` is False. A run of digit groups may hold several numbers: at each group the longest that is valid is taken. The library takes
-    100 microseconds a try, so it sees only what the regions' plans let through.
+    but numbers stands in the text, or `context` is False. A run of digit groups may hold several numbers: at each group
+    the longest that is valid is taken. The library takes 100 microseconds a try, so it sees only what the regions'
+    plans let through.
     """
     alone = not context or (len(text) <= FIELD and not any(map(str.isalpha, text)))
     for run in _PHONE.finditer(text):
@@ -128,7 +130,8 @@ def _one_phone(text: str, start: int, end: int, extended: int, regions: tuple[st
     else:
         tries = tuple(region for region in regions if digits.startswith("00") or _national(region).fullmatch(digits))
         if tries and (_is_listing(number) or not (
-                _is_grouped(number) or alone or len(digits) >= 10 and re.match("0[1-9]", digits) or _PHONE_WORD.search(text, max(0, start - 24), start))):
+                _is_grouped(number) or alone or _TRUNK.fullmatch(number)
+                or _PHONE_WORD.search(text, max(0, start - 24), start))):
             return None
     if "+" in number and end == extended and _INTERNATIONAL.match(number):
         # Nothing else is written like this, so its length has to be one of the country's, not its digits in use.

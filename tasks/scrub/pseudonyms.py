@@ -10,8 +10,8 @@ guess. What is drawn lies where nothing real is:
     PHONE           `tasks.scrub.fictitious`
     CARD            9999...: 9 is for national bodies, 999 a country that ISO 3166-1 leaves to users; Luhn holds
     IBAN            bank code of zeros (X in the place of letters), which no country gives out; mod 97 holds
-    US_SSN 666..., US_ITIN with a group below 50, UK_NHS 999..., UK_NINO QQ, CA_SIN 0..., IN_AADHAAR 0... and 1...,
-    DE_TAX_ID 0..., FI_PERSONAL_IDENTITY_CODE 900 to 999: never issued, or kept for tests by the issuers; checks hold
+    US_SSN 666..., US_ITIN with a group below 50, UK_NHS 999..., UK_NINO QQ, CA_SIN 0..., IN_AADHAAR 00... and 1...,
+    DE_TAX_ID 00..., FI_PERSONAL_IDENTITY_CODE 900 to 999: never issued, or kept for tests by the issuers; checks hold
 
 Every other type, credentials above all, keeps its placeholder. A value of another type than it was found as elsewhere
 gets another fake. Fakes of a kind are fewer than values can be (254 * 3 IPv4 addresses, 100 phone numbers an area
@@ -208,8 +208,8 @@ _MADE: dict[str, Callable[[str, Draw], str | None]] = {
     "FI_PERSONAL_IDENTITY_CODE": _hetu,
     "UK_NHS": _with_check("999", check_digits.nhs),
     "CA_SIN": _with_check("0", checks.luhn),
-    "IN_AADHAAR": _with_check("0 1", lambda value: check_digits.library("verhoeff", value)),
-    "DE_TAX_ID": _with_check("0", check_digits.mod_11_10),
+    "IN_AADHAAR": _with_check("00 1", lambda value: check_digits.library("verhoeff", value)),
+    "DE_TAX_ID": _with_check("00", check_digits.mod_11_10),
 }
 _FAKE: dict[str, Callable[[str], bool]] = {
     "IBAN": lambda value: set(value[4:8]) <= {"0", "X"},
