@@ -29,6 +29,7 @@ from tasks.scrub.pseudonyms import Pseudonyms, read_key
 from tasks.scrub.types import DEFAULT, TYPES
 from tasks.spans import Span, applied, apply, lists, matching, merge, unlisted
 from tasks.stage import Stage
+from tasks.storage import Place
 
 
 class Scrub(BaseModel):
@@ -49,7 +50,7 @@ class Scrub(BaseModel):
     replacement: Literal["placeholder", "pseudonym"] = Field(
         "placeholder", description="What stands in a value's place: <TYPE>, or a fake of the same form, always the "
                                    "same for the same value and key.")
-    key_file: str | None = Field(None, description="File (path or URI) with the pseudonyms' key, 16 bytes or more.")
+    key_file: Place | None = Field(None, description="File (path or URI) with the pseudonyms' key, 16 bytes or more.")
     ner: str | None = Field(
         None, description="A spaCy model that finds names, as NAME==VERSION of an installed one or a folder's path; it "
                           "costs hundreds of times what all the rest does.")

@@ -23,8 +23,8 @@ _PATTERN = re.compile(
     r"(?<![A-Za-z0-9])(?:[13LMDTA9][1-9A-HJ-NP-Za-km-z]{24,34}|(?:bc|ltc)1[02-9ac-hj-np-z]{11,71}"
     r"|(?:BC|LTC)1[02-9AC-HJ-NP-Z]{11,71}|0x[0-9A-Fa-f]{40})(?![A-Za-z0-9])")
 _ETHEREUM = Names(["eth~|ether~|wallet~|erc20|address~|contract~|donat~|token~"])
-GATE = (r"\b[13LMDTA9][1-9A-HJ-NP-Za-km-z]{24}|(?:bc|ltc)1[02-9ac-hj-np-z]{11}|(?:BC|LTC)1[02-9AC-HJ-NP-Z]{11}"
-        r"|0x[0-9A-Fa-f]{40}")
+GATE = (r"(?:^|[^A-Za-z0-9])[13LMDTA9][1-9A-HJ-NP-Za-km-z]{24}|(?:bc|ltc)1[02-9ac-hj-np-z]{11}"
+        r"|(?:BC|LTC)1[02-9AC-HJ-NP-Z]{11}|0x[0-9A-Fa-f]{40}")
 
 
 def wallets(text: str) -> Iterator[tuple[int, int]]:

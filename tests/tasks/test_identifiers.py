@@ -1,3 +1,7 @@
+import re
+import string
+from random import Random
+
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -108,6 +112,23 @@ def test_the_table():
     known, rows = shapes()
     assert len(known.shapes) == len(rows) and all("9" in shape[:REACH + 1] for shape in known.shapes)
     assert len(known.steps) < 2 ** 15 and known.steps.max() < len(known.steps)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_every_check_says_yes_or_no_to_whatever_has_a_shape(seed):
+    random = Random(seed)
+    for row in IDENTIFIERS:
+        for shape in f"{row.alone}|{row.named}".split("|"):
+            for plain in expand(shape)[:1] if shape else ():
+                value = "".join(random.choice(string.digits if sign == "9" else string.ascii_uppercase)
+                                for sign in plain if sign in "9A")
+                if row.check and re.fullmatch(row.pattern or ".*", value):
+                    assert row.check(value) in (True, False), row.type
+
+
+def test_a_place_that_the_library_does_not_know_is_no_error():
+    assert found("411111111111111129", types=["CN_RESIDENT_ID"]) == []
+    assert found("2125550123 4111 1111 1111 1111")[-1] == ("CARD", "4111 1111 1111 1111")
 
 
 def test_shapes():

@@ -2,7 +2,7 @@ import string
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tasks.schema import SPANS, all_rows, doc_id, id_array
@@ -179,6 +179,8 @@ def test_a_document_does_not_depend_on_its_neighbours(documents):
 
 @settings(max_examples=300, deadline=None)
 @given(fragments)
+@example(["AIza_", VALUES["CRYPTO"]])
+@example(["x_", VALUES["IBAN"].replace(" ", "").lower()])
 def test_gates_let_every_find_through(pieces):
     import pyarrow.compute as pc
     text = "".join(pieces)
