@@ -53,7 +53,8 @@ def train_classifier(
     home: Home = None,
 ) -> dict[str, Any]:
     """Trains on what the sources give and writes HOME/classifiers/NAME/{model.bin, classifier.json}. Use it with
-    `--set annotate.quality.classifier=HOME/classifiers/NAME --set filter.dclm_quality.min=THRESHOLD`.
+    `--set annotate.quality.classifier=HOME/classifiers/NAME --set filter.dclm_quality.enabled=true
+    --set filter.dclm_quality.min=THRESHOLD`.
 
     Returns name, folder, sha256, the figures on held-out texts and the thresholds that keep a share of random crawl.
     Raises UserError for sources that cannot be read, and for examples that are too few, or in both classes.

@@ -16,17 +16,20 @@ import io
 import json
 import os
 import posixpath
+import re
 import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Annotated
 
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
+from pydantic import AfterValidator
 
 from tasks.errors import UserError
 
@@ -37,6 +40,15 @@ def home_uri(home: str | None = None) -> str:
     """The data root: `home` if given, else GRISTMILL_HOME, else ./data; a local one as an absolute path."""
     uri = home or os.environ.get("GRISTMILL_HOME") or DEFAULT_HOME
     return uri if "://" in uri and not uri.startswith("file://") else str(Path(uri.removeprefix("file://")).absolute())
+
+
+def from_anywhere(path: str) -> str:
+    """A local path as it is found from any folder; addresses (`sample:` too) as they are."""
+    return path if re.match(r"[a-z][a-z0-9+]+:", path) else os.path.abspath(os.path.expanduser(path))
+
+
+# A file that a setting names: a refresh may run in another folder than the build whose settings it goes by.
+Place = Annotated[str, AfterValidator(from_anywhere)]
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from tasks.annotate.labels import UNDETERMINED, code
 from tasks.annotate.passages import passages
 from tasks.errors import UserError
+from tasks.storage import Place
 
 __all__ = ["CLAIMED", "UNDETERMINED", "Language", "code", "identify"]
 
@@ -38,7 +39,7 @@ class Language(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
-    model: str | None = Field(None, description="A fastText model (lid.176.bin, GlotLID ...), a path or URI, fetched "
+    model: Place | None = Field(None, description="A fastText model (lid.176.bin, GlotLID ...), a path or URI, fetched "
                                                 "once; by default the model that comes with gristmill.")
     model_sha256: str | None = Field(None, pattern=r"^[0-9a-fA-F]{64}$",
                                      description="The sha256 of that file, 64 hexadecimal digits; required with it.")

@@ -27,6 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.annotate.scanned import word_hashes
 from tasks.errors import UserError
+from tasks.storage import Place
 from tasks.words import GRAM_BASE, MASK
 
 LEAST, LONG = 50, 500        # a list of fewer than LEAST words is no long list
@@ -62,7 +63,8 @@ class WordLists(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    path: str = Field(description='A path or URI; a JSON object a line, {"lang": code, "words": [...]}; may be gzipped')
+    path: Place = Field(
+        description='A path or URI; a JSON object a line, {"lang": code, "words": [...]}; may be gzipped')
     sha256: str = Field(pattern=r"^[0-9a-fA-F]{64}$", description="The sha256 of that file, 64 hexadecimal digits.")
 
 

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tasks.classifier.model import POSITIVE, Text, load, logits, probabilities
 from tasks.errors import UserError
+from tasks.storage import Place
 
 DESCRIPTION = "classifier.json"
 
@@ -28,7 +29,7 @@ class Quality(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
-    model: str | None = Field(None, description="A fastText model of two labels, a path or URI.")
+    model: Place | None = Field(None, description="A fastText model of two labels, a path or URI.")
     sha256: str | None = Field(None, pattern=r"^[0-9a-fA-F]{64}$", description="The sha256 of that file; required "
                                                                               "with it.")
     label: str = Field(POSITIVE, description="The label whose probability is the score.")

@@ -36,7 +36,7 @@ EXAMPLES = pa.schema([("text", pa.large_string()), ("label", pa.int8()), ("sourc
 PASSAGE = 4000                  # characters: about a web page
 
 _SQL = re.compile(r"\s*(?:select|with|from)\s", re.IGNORECASE)
-_KIND = re.compile(r"\.(?:(jsonl|ndjson|json)|(parquet)|(txt|text|md))(?:\.(?:gz|bz2|xz|zst))?$", re.IGNORECASE)
+_KIND = re.compile(r"\.(?:(?:(jsonl|ndjson|json)|(txt|text|md))(?:\.(?:gz|bz2|xz|zst))?|(parquet))$", re.IGNORECASE)
 _QUESTION = ("instruction", "prompt", "question", "query")
 _ABOUT = ("input", "context")
 _ANSWER = ("output", "response", "answer", "completion")
@@ -134,7 +134,7 @@ def _files(source: str, column: str | None) -> Iterator[tuple[str, str, Rows]]:
             digest = hashlib.sha256()
             while block := opened.read(1 << 20):
                 digest.update(block)
-        read = _json if kind[1] else _parquet if kind[2] else _passages
+        read = _json if kind[1] else _passages if kind[2] else _parquet
         yield file.path, digest.hexdigest(), read(file, column)
 
 
@@ -144,12 +144,18 @@ def _lines(file) -> Iterator[str]:
 
 
 def _json(file, column: str | None) -> Rows:
-    for number, line in enumerate(_lines(file), 1):
-        if line.strip():
-            try:
-                row = json.loads(line)
-            except ValueError:
-                raise UserError(f"{file.path}, line {number}: this is not JSON; give one object a line") from None
+    lines = _lines(file)
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        if number == 1 and line.lstrip().startswith("["):  # one list of objects, as Alpaca's own file is
+            line += "".join(lines)
+        try:
+            rows = json.loads(line)
+        except ValueError:
+            raise UserError(
+                f"{file.path}, line {number}: this is not JSON; give one object a line, or one list") from None
+        for row in rows if isinstance(rows, list) and number == 1 else [rows]:
             if not isinstance(row, dict):
                 raise UserError(f"{file.path}, line {number}: a row is a JSON object with a text or an instruction")
             yield text_of(row, f"{file.path}, line {number}", column), _domain(row)

@@ -12,12 +12,11 @@ that index takes 1 GB, once.
 """
 
 import json
-import os
 from typing import Literal
 
 import numpy as np
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.decontaminate.cuts import cut_out, pieces
 from tasks.decontaminate.index import INDEX, Index, as_table, build, from_table
@@ -26,6 +25,7 @@ from tasks.decontaminate.search import RULES, Match, matches
 from tasks.schema import CLEAN, FATES, SPANS, fates, take
 from tasks.spans import applied, lists, matching, unlisted
 from tasks.stage import Result, Stage
+from tasks.storage import Place
 
 LISTED = 100      # items that are listed of a document
 
@@ -35,7 +35,7 @@ class Decontaminate(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    benchmarks: tuple[str, ...] = Field(
+    benchmarks: tuple[Place, ...] = Field(
         (), description="Benchmark files (JSON lines, .gz allowed): paths, URIs, globs, folders; \"sample:\" is the "
         "one that comes with the sample crawl. When empty all documents stay.")
     fields: tuple[str, ...] = Field(
@@ -58,13 +58,6 @@ class Decontaminate(BaseModel):
     margin: int = Field(200, ge=0, description="Characters cut before and after a match (GPT-3: 200).")
     min_piece: int = Field(200, ge=0, description="Shorter pieces that cutting leaves go too (GPT-3: 200).")
     max_pieces: int = Field(10, ge=1, description="A document cut into more pieces is dropped (GPT-3: 10).")
-
-    @field_validator("benchmarks")
-    @classmethod
-    def _anchored(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        """Local paths as they are found from any folder: a refresh may run elsewhere than the build."""
-        return tuple(text if "://" in text or text == "sample:" else os.path.abspath(os.path.expanduser(text))
-                     for text in value)
 
 
 def resources(settings: Decontaminate) -> list[str]:

@@ -74,9 +74,14 @@ def _between_words(text: str, begin: int, end: int) -> tuple[int, int]:
 
 
 def pieces(text: str, spans: Sequence[Span]) -> int:
-    """How many passages with words in them the cuts leave."""
-    count, at = 0, 0
-    for span in [*(span for span in spans if span.type == TYPE), Span("", len(text), 0)]:
-        count += bool(text[at:span.offset].strip())
+    """How many passages with anything in them the cuts leave of a text, once its other spans are applied."""
+    count, left, at = 0, "", 0
+    for span in [*spans, Span(TYPE, len(text), 0)]:
+        left += text[at:span.offset]
+        if span.type == TYPE:
+            count += bool(left.strip())
+            left = ""
+        else:
+            left += span.shown
         at = span.end
     return count

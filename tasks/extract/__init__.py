@@ -25,6 +25,7 @@ from tasks.ingest import Split
 from tasks.pool_child import NO_ITEM
 from tasks.schema import DOCUMENTS, FATES, content_id, doc_id, id_array
 from tasks.stage import Result, Stage, attempt, resource_digest
+from tasks.storage import Place
 
 RULES = {
     "opt_out": "the page's domain or URL (detail says which) is on a list of extract.opt_out",
@@ -68,10 +69,10 @@ class Extract(BaseModel):
         "text", description="markdown marks headings, quotations, tables and code (not by resiliparse)")
     comments: bool = Field(False, description="whether readers' comments are part of a page's main text")
     statuses: tuple[int, ...] = Field((200, 203), description="HTTP status codes whose pages are wanted")
-    opt_out: tuple[str, ...] = Field(
+    opt_out: tuple[Place, ...] = Field(
         (), description="lists of domains and URLs whose owners want no use of their pages: paths or URIs of text "
         "files, plain or .gz, an entry a line; a domain covers those below it")
-    blocklists: tuple[str, ...] = Field(
+    blocklists: tuple[Place, ...] = Field(
         (), description="lists of the same form whose pages are not wanted, such as the UT1 categories")
     max_record_bytes: int = Field(16 << 20, gt=0, description="largest record, and largest decoded body, in bytes")
     max_expansion: float = Field(

@@ -306,3 +306,12 @@ def test_confusion_counts_every_text_once():
     assert table == {"threshold": 0.5, "true_positive": 1, "false_positive": 1, "false_negative": 1, "true_negative": 1,
                      "precision": 0.5, "recall": 0.5}
     assert measures.confusion(np.array([0.1]), np.array([0]), 0.5)["precision"] is None
+
+
+def test_one_list_of_rows_is_read_as_its_rows(tmp_path):
+    rows = [{"instruction": "Add.", "output": "Two."}, {"text": "b"}]
+    (tmp_path / "alpaca.json").write_text(json.dumps(rows, indent=1))
+    assert len(read_examples([str(tmp_path / "alpaca.json")], 1, Root(str(tmp_path))).table) == 2
+    (tmp_path / "wrong.json").write_text("[1, 2]")
+    with pytest.raises(UserError, match="a row is a JSON object"):
+        read_examples([str(tmp_path / "wrong.json")], 1, Root(str(tmp_path)))

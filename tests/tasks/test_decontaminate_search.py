@@ -8,12 +8,12 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from tasks.decontaminate.cuts import cut_out, pieces, ranges
+from tasks.decontaminate.cuts import TYPE, cut_out, pieces, ranges
 from tasks.decontaminate.index import build
 from tasks.decontaminate.items import item
 from tasks.decontaminate.search import Match, matches
 from tasks.decontaminate.words import all_words, folding, lengths
-from tasks.spans import apply, utf8
+from tasks.spans import Span, apply, utf8
 
 FOLDING = folding()
 LETTERS = "abcdefghijklmnop"
@@ -193,3 +193,10 @@ def test_cuts_end_between_words_and_short_pieces_go():
     late = match._replace(begin=text.index("mu"), end=len(text))
     assert ranges(text, [match, late], 0, 0) == [(begin, end + 1), (late.begin, late.end)]
     assert ranges(text, [match, late], 0, 14) == [(begin, len(text))]
+
+
+def test_pieces_are_counted_in_what_other_spans_leave():
+    text = "cookies\nan item of a benchmark"
+    cut, hit = Span("line_cookies", 0, 8, ""), Span(TYPE, 8, 22, "")
+    assert pieces(text, [cut, hit]) == 0 and pieces(text, [hit]) == 1
+    assert pieces("ab@c.org then an item", [Span("EMAIL", 0, 8), Span(TYPE, 14, 7, "")]) == 1

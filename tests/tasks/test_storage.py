@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.errors import UserError
-from tasks.storage import Root, home_uri
+from tasks.storage import Root, from_anywhere, home_uri
 
 
 @pytest.fixture
@@ -143,3 +143,16 @@ def test_a_link_outlives_a_power_cut_and_a_full_disk_is_told(root, monkeypatch):
             patch.setattr(os, function, full)
             with pytest.raises(UserError, match="the disk is full"):
                 root.link("a", "other/c")
+
+
+def test_a_file_that_a_setting_names_is_found_from_any_folder(tmp_path, monkeypatch):
+    from tasks.decontaminate import Decontaminate
+    from tasks.extract import Extract
+    from tasks.scrub import Scrub
+
+    monkeypatch.chdir(tmp_path)
+    assert from_anywhere("key") == f"{tmp_path}/key" and not from_anywhere("~/key").startswith("~")
+    assert [from_anywhere(a) for a in ("s3://b/x", "sample:", "https://a/x")] == ["s3://b/x", "sample:", "https://a/x"]
+    assert Scrub(replacement="pseudonym", key_file="key").key_file == f"{tmp_path}/key"
+    assert Decontaminate(benchmarks=["b/*.jsonl"]).benchmarks == (f"{tmp_path}/b/*.jsonl",)
+    assert Extract(opt_out=["o.txt"], blocklists=["s3://b/l.gz"]).opt_out == (f"{tmp_path}/o.txt",)
