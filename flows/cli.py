@@ -418,7 +418,7 @@ def whatif(
         typer.Option("--rule", help="RULE.PARAMETER=VALUE, or RULE.enabled=false; may be given again"),
     ] = None,
     preset: Annotated[
-        list[str] | None, typer.Option("--preset", help="in place of the corpus's presets; may be given again")
+        list[str] | None, typer.Option("--preset", help="in place of its presets; own settings stay; again for more")
     ] = None,
     version: Version = None,
     samples: Annotated[int, typer.Option("--samples", min=0, help="pages to show of each side")] = 5,

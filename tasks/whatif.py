@@ -14,6 +14,7 @@ tokens a byte of its language in this corpus (of all languages, where it has non
 """
 
 import difflib
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -102,12 +103,14 @@ def whatif(root: Root, corpus: str, changes: Mapping[str, Mapping[str, Any]], pr
         lost, gained    samples, the first by doc_id, which is a hash: url, doc_id, source, language, and `failed`: the
                  rules that it would break (lost) or broke (gained), with value and threshold
         notes    what this does not know
-    Raises UserError for a corpus, rule or value that is not there or does not fit.
+    Raises UserError for a corpus, rule or value that is not there or does not fit, and for a changed rule that reads
+    the score of a classifier that the corpus was built without.
     """
     manifest = read_manifest(root, corpus, version)
     before = _recorded(manifest)
     after = changed_settings(before, changes, presets)
     was_on, on = changed_rules(before, after)
+    notes = [*NOTES, *_unmeasured(manifest, after, on), *(_staying(before, changes) if presets else ())]
     folder = version_folder(corpus, manifest["version"])
     files = {kind: [root.url(path) for path in paths] for kind, paths in (
         ("fates", [f"{folder}/{entry['path']}" for entry in manifest["fates"]]),
@@ -135,7 +138,32 @@ def whatif(root: Root, corpus: str, changes: Mapping[str, Mapping[str, Any]], pr
         "rules": [{"rule": name, "now": _said(before, name, was_on), "then": _said(after, name, on),
                    **by_rule.get(name, {"lost": 0, "gained": 0})}
                   for name in RULE_TABLE if name in was_on or name in on],
-        "by_source_and_language": rows, **shown, "notes": list(NOTES)}
+        "by_source_and_language": rows, **shown, "notes": notes}
+
+
+def _unmeasured(manifest: Mapping[str, Any], after: Filter, on: Sequence[str]) -> list[str]:
+    """Notes on changed rules that read a signal which was not measured, so that it is NULL for every page.
+
+    Raises UserError where such a rule would drop every page.
+    """
+    read, annotate = columns_read(after) if on else {}, manifest["settings"].get("annotate") or {}
+    if (annotate.get("quality") or {}).get("model") is None:
+        for rule in on:
+            if "quality_score" in read[rule]:
+                raise UserError(f"the rule {rule} reads quality_score, and version {manifest['version']} of the corpus "
+                                f"{manifest['name']} was built without a classifier, so that it would drop every page; "
+                                f"build it with annotate.quality.classifier, or give --rule {rule}.enabled=false")
+    return [f"{rule} passes every page: this version was built without a list of bad words (annotate.bad_words)"
+            for rule in on if "n_bad_words" in read[rule] and annotate.get("bad_words") is None]
+
+
+def _staying(before: Filter, changes: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Notes on what other presets leave as it is."""
+    own = [f"{rule}.{name}={json.dumps(value, ensure_ascii=False)}"                 # which is YAML, as --rule reads it
+           for rule, said in own_settings(before).items() for name, value in said.items()
+           if name not in changes.get(rule, {})]
+    return ["lines stay cut as they were: presets of lines belong to a build",
+            *([f"stays as this corpus set it: {', '.join(own)}; --rule changes it"] if own else [])]
 
 
 def _recorded(manifest: Mapping[str, Any]) -> Filter:

@@ -82,7 +82,8 @@ def make_home(root: Root) -> None:
     manifest["funnel"] = [{"stage": name, "in": a, "kept": a - b, "dropped": b} for name, (a, b) in funnel.items()]
     tokens = sum(sum(root.read_table(f"{folder}/{shard['path']}")["n_tokens"].to_pylist())
                  for shard in manifest["shards"])
-    settings = {"filter": NOW.model_dump(mode="json")}
+    settings = {"filter": NOW.model_dump(mode="json"),
+                "annotate": {"quality": {"model": "model.bin"}, "bad_words": {"en": "list.txt"}}}
     root.write_json(f"{folder}/manifest.json", {"name": "made", "version": 1, "settings": settings, "tokens": tokens,
                                                 **manifest})
     root.write_bytes("corpora/made/current", b"000001")
@@ -215,6 +216,32 @@ def test_what_is_not_there_is_said(home, tmp_path):
     root.write_json("corpora/made/versions/000001/manifest.json", manifest)
     with pytest.raises(UserError, match="rules that are not those of today"):
         whatif(root, "made", {})
+
+
+def test_a_signal_that_was_not_measured_decides_nothing(tmp_path):
+    root = Root(str(tmp_path))
+    make_home(root)
+    assert not any("c4_bad_words" in note for note in whatif(root, "made", {"c4_bad_words": {"max": 3}})["notes"])
+    path = "corpora/made/versions/000001/manifest.json"
+    manifest = root.read_json(path)
+    manifest["settings"]["annotate"] = {"quality": {"model": None}, "bad_words": None}
+    root.write_json(path, manifest)
+    for changes, presets in (({}, ["dclm"]), ({"dclm_quality": {"enabled": True}}, [])):
+        with pytest.raises(UserError, match="dclm_quality reads quality_score, and version 1 .* without a classifier"):
+            whatif(root, "made", changes, presets)
+    assert whatif(root, "made", {"dclm_quality": {"enabled": False}}, ["dclm"])["corpus"] == "made"
+    notes = whatif(root, "made", {"c4_bad_words": {"max": 3}})["notes"]
+    assert any("c4_bad_words passes every page" in note for note in notes)
+    assert not any("c4_bad_words" in note for note in whatif(root, "made", {"gopher_words": {"min": 60}})["notes"])
+
+
+def test_what_a_preset_does_not_change_is_said(home):
+    notes = whatif(home, "made", {"language": {"keep": ["en"]}}, ["c4"])["notes"]
+    own, = [note for note in notes if "stays as this corpus set it" in note]
+    assert 'gopher_words.min={"de": 70.0, "default": 50.0}' in own and "language.keep" not in own
+    assert any("lines stay cut as they were" in note for note in notes)
+    notes = whatif(home, "made", {"gopher_words": {"min": 60}})["notes"]
+    assert not any("stay" in note for note in notes)
 
 
 def test_the_command(home, monkeypatch):
