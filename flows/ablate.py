@@ -18,7 +18,7 @@ import fsspec
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.runtime import flow_run
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from flows.build_corpus import Home, Name, Workers, build_corpus, recorded
 from flows.evaluate import evaluate
@@ -29,7 +29,7 @@ from model.settings import Evaluate as EvaluateSettings
 from model.settings import Pretrain as PretrainSettings
 from model.settings import Processes
 from tasks import launch, ledger
-from tasks.ablation import markdown, summarise
+from tasks.ablation import markdown, summarise, verdict
 from tasks.ablation_plot import plot
 from tasks.errors import UserError
 from tasks.publish import version_folder
@@ -48,13 +48,19 @@ class Variant(BaseModel):
 
 
 def parse_variant(name: str, given: Any) -> Variant:
-    """A variant from plain values; UserError names what is wrong in it."""
+    """A variant from plain values; UserError names what is wrong in it, or in its name."""
+    try:
+        TypeAdapter(Name).validate_python(name, strict=True)
+    except ValidationError:
+        raise UserError(f"variant {name!r}: its corpus is named after it: small letters, digits, - and _, a letter or "
+                        f"digit first, at most {LONGEST} of them") from None
     try:
         return given if isinstance(given, Variant) else Variant.model_validate(given or {})
     except ValidationError as error:
         raise UserError(f"variant {name}: {sentences(Variant, error)}") from None
 
 
+LONGEST = 63                    # characters of a corpus's name
 NO_DEDUP = {"dedup": {"url": False, "exact": False, "near": False}}
 VARIANTS = {
     "raw": Variant(recipe="raw"),
@@ -73,7 +79,7 @@ def ablate(
     held_out: Annotated[list[str], Field(description="clean text to predict: text files, or jsonl{,.gz} with rows of "
                                          "text; no variant gets to see it")] = [],  # noqa: B006
     pairs: Annotated[list[str], Field(description="minimal pairs such as BLiMP: jsonl{,.gz} of good and bad")] = [],  # noqa: B006
-    variants: Annotated[dict[str, Variant], Field(description="corpora by name; the others are held against the first")
+    variants: Annotated[dict[Name, Variant], Field(description="corpora by name; the others are held against the first")
                         ] = VARIANTS,  # noqa: B006
     seeds: Annotated[int, Field(ge=1, description="models a variant")] = 3,
     tokens: Annotated[int, Field(gt=0, description="that each model is trained on")] = 1_000_000,
@@ -89,16 +95,27 @@ def ablate(
 ) -> dict[str, Any]:
     """Builds, trains, evaluates, and returns {"results": rows of tasks.ablation.summarise, "corpora", "folder"}.
 
-    Raises UserError for a file or recipe that is not there, and when a corpus is too small for `tokens`.
+    Raises UserError for a file or recipe that is not there, a name that no corpus can have, a home that is no folder,
+    held-out text that would stay in a corpus, and when a corpus is too small for `tokens`.
     """
     root = Root(home_uri(home))
+    if root.local is None:
+        raise UserError(f"home {root.uri}: an ablation trains, which needs a local or mounted folder; set "
+                        f"GRISTMILL_HOME to one, and give what lies elsewhere as URIs")
     if not held_out and not pairs:
         raise UserError("ablate: nothing to judge by; give held_out text, or pairs of sentences")
     if len(variants) < 2:
         raise UserError("ablate: give two variants or more; the first is what the others are held against")
+    for key, variant in variants.items():
+        parse_variant(key, variant)
+        if len(corpus := f"{name}-{key}") > LONGEST:
+            raise UserError(f"variant {key}: its corpus {corpus} is {len(corpus)} characters, and a name has {LONGEST} "
+                            f"at most; shorten the name of the ablation or of the variant")
     folder = f"ablations/{name}"
     parameters = {"inputs": list(inputs), "held_out": list(held_out), "pairs": list(pairs), "seeds": seeds,
-                  "tokens": tokens, "variants": {key: one.model_dump(mode="json") for key, one in variants.items()}}
+                  "tokens": tokens, "max_epochs": max_epochs, "tokenizer": tokenizer, "settings": settings,
+                  "variants": {key: one.model_dump(mode="json") for key, one in variants.items()},
+                  "training": training.model_dump(mode="json"), "evaluation": evaluation.model_dump(mode="json")}
     with recorded(root, name, "ablate", parameters) as run_id, root.lock(f"{folder}/lock", f"the ablation {name}"):
         texts = hold_out(root, folder, held_out)
         hidden = [*texts, *pairs]
@@ -119,7 +136,8 @@ def ablate(
                     update={"seed": seed}), evaluation, processes, home, run_id)
                 scores += [{"variant": key, "seed": seed} | row for row in found]
         rows = summarise(scores, list(variants))
-        told(root, name, folder, variants, corpora, rows, scores, run_id)
+        asked = {key: overlaid(settings, variant.settings) for key, variant in variants.items()}
+        told(root, name, folder, asked, corpora, rows, scores, run_id)
     return {"ablation": name, "results": rows, "corpora": corpora, "folder": root.url(folder)}
 
 
@@ -140,9 +158,15 @@ def hold_out(root: Root, folder: str, files: Sequence[str]) -> list[str]:
 
 
 def prepared(variant: Variant, settings: Mapping[str, Any], tokenizer: str, hidden: Sequence[str]) -> dict[str, Any]:
-    """The settings of a variant's build: its own over the common ones, one tokenizer, nothing of `hidden` in it."""
+    """The settings of a variant's build: its own over the common ones, one tokenizer, nothing of `hidden` in it.
+
+    Raises UserError for a recipe or settings that are wrong, or that would leave `hidden` where it is.
+    """
     mine = overlaid(settings, variant.settings)
     chosen = load_recipe(variant.recipe, mine)
+    if hidden and chosen.decontaminate.action == "tag":
+        raise UserError(f"ablate: decontaminate.action=tag leaves the held-out text in the corpus of a variant (recipe "
+                        f"{variant.recipe}), which would train on what it is judged by; set it to drop or cut")
     return overlaid(mine, {"tokenize": {"tokenizer": tokenizer},
                          "decontaminate": {"benchmarks": [*chosen.decontaminate.benchmarks, *hidden]}})
 
@@ -205,9 +229,12 @@ def _digest(uri: str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def told(root: Root, name: str, folder: str, variants: Mapping[str, Variant], corpora: dict[str, dict[str, Any]],
+def told(root: Root, name: str, folder: str, settings: Mapping[str, Any], corpora: dict[str, dict[str, Any]],
          rows: list[dict[str, Any]], scores: list[dict[str, Any]], run_id: str) -> None:
-    """Writes results.json, report.md and plot.svg, one event a variant and measure, and Prefect's artifacts."""
+    """Writes results.json, report.md and plot.svg, one event a variant and measure, and Prefect's artifacts.
+
+    `settings` are those of each variant's build by its name, as asked for.
+    """
     report = f"# Ablation {name}\n\n{markdown(rows, corpora)}"
     root.write_json(f"{folder}/results.json", {"results": rows, "scores": scores, "corpora": corpora})
     root.write_bytes(f"{folder}/report.md", report.encode())
@@ -215,7 +242,8 @@ def told(root: Root, name: str, folder: str, variants: Mapping[str, Variant], co
     for row in rows:
         corpus = corpora[row["variant"]]
         about = {part: corpus[part] for part in ("corpus", "version", "recipe", "trained_tokens", "epochs")}
-        ledger.record(root, "ablation", name, row | about | {"settings": variants[row["variant"]].settings}, run_id)
+        about |= {"settings": settings[row["variant"]], "verdict": verdict(row)}
+        ledger.record(root, "ablation", name, row | about, run_id)
     ledger.record(root, "artifact", f"{folder}/plot.svg", {"path": f"{folder}/plot.svg", "media": "image/svg+xml"},
                   run_id)
     if flow_run.id:

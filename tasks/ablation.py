@@ -12,6 +12,7 @@ from typing import Any
 
 CONFIDENCE = 0.95
 ROUND = 6
+LOWER_IS_BETTER = frozenset({"bits_per_byte", "perplexity"})    # of all other metrics more is better
 
 
 def t_probability(t: float, df: int) -> float:
@@ -103,15 +104,15 @@ def summarise(scores: Sequence[dict[str, Any]], variants: Sequence[str]) -> list
 
 
 def verdict(row: dict[str, Any]) -> str:
-    """What a row says of its variant against the first: better, worse, or that the seeds do not tell."""
+    """What a row says of its variant against the first: better, worse, that the seeds do not tell, or that it
+    is the baseline. sql/stats/ablations.sql says the same of the ledger."""
     if row["difference"] is None:
-        return "" if row["p"] is None else "no difference"
+        return "baseline"
     if row["difference_low"] is None:
         return "one seed"
     if row["difference_low"] <= 0 <= row["difference_high"]:
         return "not told apart"
-    lower_is_better = row["metric"] in ("bits_per_byte", "perplexity")
-    return "better" if (row["difference"] < 0) == lower_is_better else "worse"
+    return "better" if (row["difference"] < 0) == (row["metric"] in LOWER_IS_BETTER) else "worse"
 
 
 def markdown(rows: Sequence[dict[str, Any]], corpora: dict[str, dict[str, Any]]) -> str:

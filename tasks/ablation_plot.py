@@ -4,6 +4,8 @@ import html
 from collections.abc import Sequence
 from typing import Any
 
+from tasks.ablation import LOWER_IS_BETTER
+
 
 def plot(rows: Sequence[dict[str, Any]], scores: Sequence[dict[str, Any]], title: str) -> str:
     """An SVG: a panel a measure (domain "all"), a line a variant, with every seed, the mean and its interval."""
@@ -28,7 +30,7 @@ def plot(rows: Sequence[dict[str, Any]], scores: Sequence[dict[str, Any]], title
         def x(value: float, low=low, high=high) -> float:
             return round(left + width * (value - low) / (high - low), 1)
 
-        better = "lower" if metric in ("bits_per_byte", "perplexity") else "higher"
+        better = "lower" if metric in LOWER_IS_BETTER else "higher"
         name = html.escape(f"{task}: {metric}".replace("_", " "))
         out.append(f'<text x="12" y="{top + 24}" font-weight="bold">{name} ({better} is better)</text>')
         bottom = top + head + step * len(variants)

@@ -13,7 +13,7 @@ from flows import ablate as flow
 from flows.ablate import VARIANTS, Variant, ablate, parse_variant, prepared
 from flows.settings import load_recipe
 from model.settings import Evaluate, Pretrain, Processes
-from tasks import launch, lineage, query
+from tasks import launch, ledger, lineage, query
 from tasks.errors import UserError
 from tasks.pool import close_shared_pool
 from tasks.storage import Root
@@ -122,6 +122,36 @@ def test_mistakes_are_told_before_anything_is_built(tmp_path, files, monkeypatch
         run(tmp_path, files, held_out=[str(tmp_path / "absent.txt")])
     with pytest.raises(UserError, match="variant x: .*recipes"):
         parse_variant("x", {"recipes": "raw"})
+    tag = {"decontaminate": {"action": "tag"}}
+    for more in ({"settings": tag}, {"variants": {"raw": Variant(recipe="raw"), "b": Variant(settings=tag)}}):
+        with pytest.raises(UserError, match="decontaminate.action=tag leaves .*held-out"):
+            run(tmp_path, files, **more)
+    for wrong in ("Fine Web", "-b", "", 1):
+        with pytest.raises(UserError, match="variant .*small letters, digits"):
+            run(tmp_path, files, variants={"raw": Variant(recipe="raw"), wrong: Variant(recipe="raw")})
+        with pytest.raises(UserError, match="variant .*small letters, digits"):
+            parse_variant(wrong, {})
+    with pytest.raises(UserError, match="first-b{58}.* is 64 characters.* 63"):
+        run(tmp_path, files, variants={"raw": Variant(recipe="raw"), "b" * 58: Variant(recipe="raw")})
+    with pytest.raises(UserError, match="home memory://ablated: .*a local or mounted folder"):
+        run("memory://ablated", files)
+
+
+def test_the_ledger_says_what_was_asked_for(tmp_path, files, monkeypatch):
+    corpus = {"corpus": "c", "version": 1, "documents": 9, "tokens": 1000, "recipe": "raw"}
+    monkeypatch.setattr(flow, "built", lambda *a, **k: dict(corpus))
+    monkeypatch.setattr(flow, "measured", lambda *a, **k: [
+        {"task": "clean", "metric": "bits_per_byte", "domain": "all", "value": 2.0}])
+    run(tmp_path, files, tokenizer="gpt2", max_epochs=3.0, evaluation=Evaluate(limit=7))
+    events, _ = ledger.events(Root(str(tmp_path)))
+    said = [(event["kind"], event["payload"]) for event in events]
+    asked = next(one["parameters"] for kind, one in said if kind == "run" and one.get("state") == "started")
+    assert (asked["tokenizer"], asked["max_epochs"], asked["evaluation"]["limit"]) == ("gpt2", 3.0, 7)
+    assert asked["settings"] == {"tokenize": {"vocab_size": 400}} and asked["training"]["model"] == SHAPE
+    found = {one["variant"]: one for kind, one in said if kind == "ablation"}
+    assert found["short"]["settings"] == {"tokenize": {"vocab_size": 400}, "filter": {
+        "gopher_words": {"enabled": True, "min": 30}}}
+    assert {name: one["verdict"] for name, one in found.items()} == {"raw": "baseline", "short": "not told apart"}
 
 
 def test_a_corpus_that_is_too_small_is_named():
