@@ -16,7 +16,7 @@ from tasks.lines.rules import PRESETS, RULES, phrase_table
 from tasks.schema import LINES, SPAN, SPANS
 from tasks.spans import utf8
 from tasks.stage import Stage
-from tasks.words import code_points
+from tasks.words import capitals, code_points
 
 Preset = Literal[tuple(PRESETS)]
 
@@ -53,8 +53,9 @@ def cut_lines(documents: pa.Table, settings: Lines) -> pa.Table:
         from tasks.lines.kernel import find_lines  # numba takes a second to import
 
         data, offsets = utf8(documents["text"])
-        cuts = find_lines(data, offsets, code_points(), *phrase_table(), np.array([rule in on for rule in RULES]),
-                          settings.min_words, settings.max_word_length, counts)
+        chosen = np.array([rule in on for rule in RULES])
+        cuts = find_lines(data, offsets, code_points(), capitals(), *phrase_table(), chosen, settings.min_words,
+                          settings.max_word_length, counts)
     names = pa.DictionaryArray.from_arrays(pa.array(cuts[:, 3]), pa.array(list(RULES))).dictionary_decode()
     entries = pa.StructArray.from_arrays(
         [names, pa.array(cuts[:, 1]), pa.array(cuts[:, 2]), pa.array([""] * len(cuts), pa.string())], fields=list(SPAN))

@@ -51,7 +51,8 @@ def _slot(keys, gram):
 
 
 @njit
-def _judge(on, seen, n_words, numbered, digits, letters, uppercase, others, chars, longest, ended, min_words, max_word):
+def _judge(on, seen, n_words, numbered, digits, letters, uppercase, others, chars, longest, ended, quoted, min_words,
+           max_word):
     """The first rule that a line breaks, of those that are on; -1 for none. `seen` has a flag for each phrase rule."""
     if on[JAVASCRIPT] and seen[JAVASCRIPT]:
         return JAVASCRIPT
@@ -59,7 +60,7 @@ def _judge(on, seen, n_words, numbered, digits, letters, uppercase, others, char
         return POLICY
     if on[COOKIES] and seen[COOKIES] and n_words <= 25:
         return COOKIES
-    if on[NAVIGATION] and seen[NAVIGATION] and n_words <= 10:
+    if on[NAVIGATION] and seen[NAVIGATION] and n_words <= 10 and not ended:
         return NAVIGATION
     if on[COUNTER] and seen[COUNTER] and numbered and n_words == 2:
         return COUNTER
@@ -73,18 +74,18 @@ def _judge(on, seen, n_words, numbered, digits, letters, uppercase, others, char
         return WORDS
     if on[WORD_LENGTH] and longest > max_word:
         return WORD_LENGTH
-    if on[END] and not ended:
+    if on[END] and not ended and not quoted:
         return END
     return -1
 
 
 @njit(cache=True, nogil=True)
-def find_lines(data, offsets, table, keys, places, enders, on, min_words, max_word, counts):
+def find_lines(data, offsets, table, capitals, keys, places, enders, on, min_words, max_word, counts):
     """The lines to cut.
 
     Args:
         data, offsets: uint8 and int64 (n + 1): text t is data[offsets[t]:offsets[t + 1]], UTF-8.
-        table: of tasks.words.code_points.
+        table, capitals: of tasks.words, by code point.
         keys, places, enders: of tasks.lines.rules.phrase_table.
         on: bool (N_RULES), which rules are on.
         min_words, max_word: their limits.
@@ -103,7 +104,7 @@ def find_lines(data, offsets, table, keys, places, enders, on, min_words, max_wo
         point_at = 0                        # code points before the one at i
         begin, final = -1, 0                # of the line's text, in code points
         n_words = letters = digits = uppercase = others = longest = token = phrase_end = 0
-        numbered = in_word = ended = ellipsis = False
+        numbered = in_word = ended = ellipsis = quoted = False
         dots, word, last = 0, FNV_OFFSET, OTHER
         seen[:] = False
         while i <= end:
@@ -161,15 +162,15 @@ def find_lines(data, offsets, table, keys, places, enders, on, min_words, max_wo
                 token += 1
                 if kind == LETTER or kind == SINGLE:
                     letters += 1
-                    uppercase += form != point
-                    ended = ellipsis = False
+                    uppercase += capitals[point]
+                    ended = ellipsis = quoted = False
                     dots = 0
                     while i < end and data[i] < 0x80 and in_word:   # most bytes are the rest of an ASCII word
                         packed = table[data[i]]
                         if packed >> CLASS_SHIFT != LETTER:
                             break
                         word = (word ^ np.uint64(packed & POINT_MASK)) * FNV_PRIME
-                        uppercase += packed & POINT_MASK != data[i]
+                        uppercase += capitals[data[i]]
                         letters += 1
                         token += 1
                         point_at += 1
@@ -180,6 +181,7 @@ def find_lines(data, offsets, table, keys, places, enders, on, min_words, max_wo
                     digits += 1
                 elif form != 0x2E and form != 0x2C:
                     others += 1
+                quoted = point == 0x22 or point == 0x201D
                 if kind == TERMINAL:
                     dots = dots + 1 if point == 0x2E else 0
                     ended, ellipsis = True, dots >= 3 or point == 0x2026
@@ -195,7 +197,7 @@ def find_lines(data, offsets, table, keys, places, enders, on, min_words, max_wo
                 if phrase_end and phrase_end == n_words:
                     seen[NAVIGATION] = True
                 rule = _judge(on, seen, n_words, numbered, digits, letters, uppercase, others, final - begin, longest,
-                              ended and not ellipsis, min_words, max_word)
+                              ended and not ellipsis, quoted, min_words, max_word)
                 counts[t, 0] += 1
                 counts[t, 2] += n_words
                 if rule >= 0:
@@ -212,7 +214,7 @@ def find_lines(data, offsets, table, keys, places, enders, on, min_words, max_wo
                     first_cut, kept_end = n_cuts, final
             begin = -1
             n_words = letters = digits = uppercase = others = longest = token = phrase_end = 0
-            numbered = in_word = ended = ellipsis = False
+            numbered = in_word = ended = ellipsis = quoted = False
             dots, word, last = 0, FNV_OFFSET, OTHER
             seen[:] = False
         if first_cut < n_cuts and kept_end:     # no line stays after these: the line feed before them goes too

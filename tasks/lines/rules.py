@@ -17,15 +17,16 @@ RULES = {
     "line_javascript": "C4: holds the word javascript, as warnings that it should be turned on do",
     "line_policy": "C4: names terms of use, a privacy or cookie policy, or the use of cookies",
     "line_cookies": "a consent banner: at most 25 words that ask for consent to cookies or tell how to refuse it",
-    "line_navigation": "RefinedWeb: at most 10 words, and begins with `sign in`, ends with `read more`, speaks of a "
-                       "shopping cart, or offers to share",
+    "line_navigation": "RefinedWeb, with more phrases of the kind: at most 10 words that are no sentence, and begins "
+                       "with `sign in`, ends with `read more`, speaks of a shopping cart, or offers to share",
     "line_counter": "RefinedWeb: a number and what is counted (`3 likes`)",
     "line_numbers": "RefinedWeb: nothing but numbers",
     "line_uppercase": "RefinedWeb: more than half of its characters are capital letters",
     "line_one_word": "RefinedWeb: a single word",
-    "line_words": "C4: fewer words than `min_words`",
+    "line_words": "C4: fewer words than `min_words` (C4: of runs between white space)",
     "line_word_length": "C4: a run without white space of more than `max_word_length` characters",
-    "line_end": "C4: does not end with a full stop, question or exclamation mark, or ends with an ellipsis",
+    "line_end": "C4: does not end with a full stop, question or exclamation mark or a quotation mark, or ends with an "
+                "ellipsis; closing brackets behind the mark are passed over, other scripts' marks count",
 }
 PRESETS = {
     "c4": ("line_javascript", "line_policy", "line_words", "line_word_length", "line_end"),
@@ -70,10 +71,20 @@ PHRASES = (
         strictly necessary cookies
         this site uses cookies
         this website uses cookies
-        we use cookies
-        use of cookies
-        uses cookies
+        our use of cookies
+        the use of cookies
         our cookie policy
+        cookies to improve
+        cookies to ensure
+        cookies to enhance
+        cookies to provide
+        cookies to personalise
+        cookies to personalize
+        cookies to analyse
+        cookies to analyze
+        cookies to deliver
+        cookies to offer you
+        cookies to give you
         diese website verwendet cookies
         wir verwenden cookies
         verwendung von cookies

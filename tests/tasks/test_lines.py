@@ -69,9 +69,16 @@ def test_each_rule_cuts_its_line(line, rule):
     "The mill grinds flour.", "The mill grinds flour!\"", "Does the mill grind?", "He likes 3 mills.",
     "We read more about it.", "Her cookies taste of cinnamon and honey.", "3 likes came in today.",
     "The mill signed in 1900 stands.", "He asked about items in carts in the yard of the mill, and then told us all.",
-    "水車は粉を挽く。", "โรงสี บด แป้ง.", "NASA is flying.", "In 1,000 years 3.5 mills were built."])
+    "Share this with friends who love tea.", "You should come and learn more.", "Follow us on our way to Rome.",
+    'He said "Yes, I will do it"', "ꭰꭱꭲ ꭳꭴꭵ ꭶꭷꭸ.", "水車は粉を挽く。", "โรงสี บด แป้ง.", "NASA is flying.",
+    "In 1,000 years 3.5 mills were built."])
 def test_prose_stays(line):
     assert types(line, **ALL) == []
+
+
+@pytest.mark.parametrize("line", ["She uses cookies to bribe her children.", "We use cookies as a reward in class."])
+def test_a_line_on_cookies_is_no_banner_though_c4_cuts_it(line):
+    assert types(line, presets=("refinedweb", "boilerplate")) == [] and types(line, presets=("c4",)) == ["line_policy"]
 
 
 def test_long_lines_keep_their_navigation_and_cookies():
