@@ -20,8 +20,9 @@ TOKENS = {
         ("AKIA", "ASIA", "ABIA", "ACCA"),
         re.compile(r"(?<![A-Za-z0-9])(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}(?![A-Za-z0-9])")),
     "GOOGLE_KEY": (
-        ("AIza", "GOCSPX-"),
-        re.compile(r"(?<![A-Za-z0-9_-])(?:AIza[A-Za-z0-9_-]{35}|GOCSPX-[A-Za-z0-9_-]{28})(?![A-Za-z0-9_-])")),
+        ("AIza", "GOCSPX-", "ya29."),
+        re.compile(r"(?<![A-Za-z0-9_-])(?:AIza[A-Za-z0-9_-]{35}|GOCSPX-[A-Za-z0-9_-]{28}|ya29\.[A-Za-z0-9_-]{20,2048})"
+                   r"(?![A-Za-z0-9_-])")),
     "SLACK_TOKEN": (
         ("xox", "xapp-", "hooks.slack.com"),
         re.compile(r"(?<![A-Za-z0-9-])(?:xox[abeoprs]-|xapp-)[0-9][A-Za-z0-9-]{9,250}(?![A-Za-z0-9-])"
@@ -47,7 +48,7 @@ TOKENS = {
 }
 
 NAMED_GATE = (r"(?i:password|passwd|secret|token|api[_-]?key|access[_-]?key|credential)[A-Za-z0-9_-]{0,20}[\"']?\s{0,5}"
-              r"[:=]")
+              r"[:=]|(?i:bearer)[ \t]|://[^/\s:@]*:[^/\s]*@")
 # A quoted or bare value given to a name that speaks of a secret; the value must look random (see `_is_random`).
 _VALUE = re.compile(r"[:=]>?\s{0,5}[\"'`]?([A-Za-z0-9+/=_.~-]{16,150})(?![A-Za-z0-9+/=_.~-])")
 _NAME = re.compile(r"(?:password|passwd|secret|token|api[_-]?key|access[_-]?key|credential)[A-Za-z0-9_-]{0,20}"
@@ -55,7 +56,18 @@ _NAME = re.compile(r"(?:password|passwd|secret|token|api[_-]?key|access[_-]?key|
 
 _BEGIN = re.compile(r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
 _END = re.compile(r"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
-_BODY = re.compile(r"[A-Za-z0-9+/=\s]*[A-Za-z0-9+/=]")
+# Line ends may be written as backslash and n, as in JSON, and be escaped again; headers are RFC 1421's and RFC 4880's.
+# Nothing here is tried twice: the repetitions are possessive.
+_BODY = re.compile(r"(?:(?:\s|\\{1,4}[nrt])*+(?:Proc-Type|DEK-Info|Version|Comment|MessageID|Hash|Charset):[^\n\\]{0,100}+)*+"
+                   r"(?:(?:\s|\\{1,4}[nrt/])*+[A-Za-z0-9+/=]++)*+")
+
+# RFC 6750, section 2.1. What is a name for a token says so, and less randomness is enough.
+_BEARER = re.compile(r"(?<![A-Za-z0-9])bearer[ \t]{1,5}([A-Za-z0-9+/=_.~-]{15,2047}[A-Za-z0-9+/=_~-])(?![A-Za-z0-9+/=_~-])",
+                     re.IGNORECASE)
+# RFC 3986, section 3.2.1: user:password@host. A port with what may stand behind a URL is none. The host goes with the
+# password, which would otherwise be taken for the name of an e-mail address there, and not as a whole.
+_IN_URL = re.compile(r"://[^\s/:@?#\"'<>]{0,128}:(?![0-9]{1,5}[)\],;|?])([^\s/\"'<>]{1,256})@(?=[\w\[])(?:[\w.-]{0,600}\w)?")
+_NO_PASSWORDS = frozenset("password passwd pass pwd pw secret".split())     # what examples write
 
 
 def tokens(text: str, enabled: frozenset[str]) -> Iterator[tuple[str, int, int]]:
@@ -67,10 +79,18 @@ def tokens(text: str, enabled: frozenset[str]) -> Iterator[tuple[str, int, int]]
 
 
 def assignments(text: str) -> Iterator[tuple[str, int, int]]:
-    """Values that are assigned to a name such as `api_key` and look random; the span is the value alone."""
+    """Credentials without a form of their own: values that are assigned to a name such as `api_key` and look random
+    (the span is the value alone), bearer tokens, and passwords in URLs (with the host)."""
     for match in _VALUE.finditer(text):
         if _is_random(match.group(1)) and _NAME.search(text, max(0, match.start() - 48), match.start()):
             yield "SECRET", match.start(1), match.end(1)
+    for match in _BEARER.finditer(text):
+        if _is_random(match.group(1), 3.0):
+            yield "SECRET", match.start(1), match.end(1)
+    for match in _IN_URL.finditer(text):
+        password = match.group(1)
+        if password.lower() not in _NO_PASSWORDS and password[0] not in "${" and set(password) - set("*.xX"):
+            yield "SECRET", match.start(1), match.end()
 
 
 def private_keys(text: str) -> Iterator[tuple[str, int, int]]:
@@ -85,11 +105,11 @@ def private_keys(text: str) -> Iterator[tuple[str, int, int]]:
             yield "PRIVATE_KEY", begin.start(), ends[at].end()
         else:
             body = _BODY.match(text, begin.end(), limit)
-            yield "PRIVATE_KEY", begin.start(), body.end() if body else begin.end()
+            yield "PRIVATE_KEY", begin.start(), body.end()
 
 
-def _is_random(value: str) -> bool:
+def _is_random(value: str, bits: float = 3.5) -> bool:
     """Letters and digits mixed, and a Shannon entropy of 3.5 bits a character or more (gitleaks' generic-api-key)."""
     if not (any("0" <= c <= "9" for c in value) and any(c.isalpha() for c in value)):
         return False
-    return -sum(n / len(value) * log2(n / len(value)) for n in Counter(value).values()) >= 3.5
+    return -sum(n / len(value) * log2(n / len(value)) for n in Counter(value).values()) >= bits
