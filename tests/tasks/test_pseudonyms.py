@@ -164,7 +164,7 @@ fragments = st.lists(st.one_of(
     st.text("0123456789 .-+()@:ax", max_size=16)), max_size=9)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(fragments)
 def test_scrubbing_twice_is_scrubbing_once(tmp_path_factory, pieces):
     key = tmp_path_factory.getbasetemp() / "twice"
@@ -211,7 +211,7 @@ def test_fakes_are_the_same_in_every_process(tmp_path):
     assert not any(value in text for text in said[0] for value in VALUES["EMAIL"])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.emails())
 def test_any_address_becomes_one_that_is_known_again(address):
     fakes = Pseudonyms(KEY)

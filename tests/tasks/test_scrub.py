@@ -169,7 +169,7 @@ def test_spans_are_sorted_disjoint_and_an_applied_text_holds_nothing_more(pieces
     assert find([scrubbed]) == [[]]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(fragments, max_size=6))
 def test_a_document_does_not_depend_on_its_neighbours(documents):
     texts = ["".join(pieces) for pieces in documents]
@@ -177,7 +177,7 @@ def test_a_document_does_not_depend_on_its_neighbours(documents):
     assert together == [find([text])[0] for text in texts]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(fragments)
 @example(["AIza_", VALUES["CRYPTO"]])
 @example(["x_", VALUES["IBAN"].replace(" ", "").lower()])
