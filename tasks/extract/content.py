@@ -78,8 +78,11 @@ _BLANK = re.compile(r"\n{3,}")
 def clean(text: str) -> str:
     """`text` in NFC, lines ended by a line feed, without control and invisible characters, trimmed; what was decoded
     twice is mended (see `mojibake`)."""
-    cleaned = _tidy(repair(text))  # before control characters go: they are the half of many a sequence
-    mended = repair(cleaned)       # and again, because what stood between the halves of one may be gone
+    repaired = repair(text)        # before control characters go: they are the half of many a sequence
+    cleaned = _tidy(repaired)
+    if cleaned == repaired:
+        return cleaned
+    mended = repair(cleaned)       # again, because what stood between the halves of one may be gone
     return cleaned if mended == cleaned else clean(mended)
 
 

@@ -9,6 +9,8 @@ import re
 
 from ftfy import fix_encoding
 
+MAX_IN_VAIN = 1000           # different lines of a page, 0.2 ms each, before the rest is believed to be honest too
+
 
 def _following(code_page: str) -> str:
     """A character class of what the bytes 80 to BF, which follow in UTF-8, look like in a code page."""
@@ -28,7 +30,18 @@ _SEQUENCES = re.compile(
 
 
 def repair(text: str) -> str:
-    """`text` with the lines mended that were decoded twice; everything else as it is."""
+    """`text` with the lines mended that were decoded twice; everything else as it is.
+
+    A line that comes again is tried once, and after MAX_IN_VAIN different lines that ftfy left as they were no new one
+    is tried. What comes out stays as it is when it is repaired again.
+    """
     if text.isascii() or not _SEQUENCES.search(text):
         return text
-    return "\n".join(fix_encoding(line) if _SEQUENCES.search(line) else line for line in text.split("\n"))
+    lines, tried, in_vain = text.split("\n"), {}, 0
+    for n, line in enumerate(lines):
+        if line in tried:
+            lines[n] = tried[line]
+        elif in_vain < MAX_IN_VAIN and _SEQUENCES.search(line):
+            lines[n] = tried[line] = fix_encoding(line)
+            in_vain += lines[n] == line
+    return "\n".join(lines)

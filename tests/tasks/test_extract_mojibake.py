@@ -63,3 +63,39 @@ def test_ftfy_sees_only_lines_with_a_sign(monkeypatch):
 def test_cleaning_mends_before_controls_go():
     assert clean("It\xe2\x80\x99s a caf\xc3\xa9") == "It’s a café"
     assert clean("caf\xc3\u200b\xa9 \xc3\x81rbol") == "café Árbol"
+
+
+def calls(monkeypatch, repaired=lambda line: line):
+    seen = []
+    monkeypatch.setattr(mojibake, "fix_encoding", lambda line: seen.append(line) or repaired(line))
+    return seen
+
+
+def test_a_line_that_comes_again_is_tried_once(monkeypatch):
+    seen = calls(monkeypatch)
+    text = "\n".join(["É» x"] * 8000)
+    assert clean(text) == text and seen == ["É» x"]
+
+
+def test_lines_that_stay_as_they_are_end_the_search(monkeypatch):
+    seen = calls(monkeypatch)
+    text = "\n".join(f"É» {n}" for n in range(8000))
+    assert clean(text) == text and len(seen) == mojibake.MAX_IN_VAIN
+    seen.clear()
+    assert clean(text + " \n\n\n\nx") == text + "\n\nx"  # what was tidied is looked at again
+    assert len(seen) == 2 * mojibake.MAX_IN_VAIN
+
+
+def test_lines_that_are_mended_do_not_end_the_search(monkeypatch):
+    seen = calls(monkeypatch, lambda line: line.replace("Ã©", "é"))
+    text = "\n".join(f"Ã©t {n}" for n in range(3 * mojibake.MAX_IN_VAIN))
+    assert clean(text) == text.replace("Ã©", "é") and len(seen) == 3 * mojibake.MAX_IN_VAIN
+
+
+@given(st.lists(st.sampled_from(["É» a", "É» b", "É» c", "Ã©tÃ©", "caf\xc3\u200b\xa9", "Ã\x83Â©tÃ© É»", "", "x\x85Ã©"]),
+                max_size=12), st.integers(1, 4))
+def test_cleaning_is_final_wherever_the_search_ends(lines, bound):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mojibake, "MAX_IN_VAIN", bound)
+        cleaned = clean("\n".join(lines))
+        assert clean(cleaned) == cleaned
