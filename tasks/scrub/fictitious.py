@@ -7,10 +7,10 @@ country, and for other lengths, a number is drawn that the plan does not have, w
 the key by which it is known again.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import phonenumbers
-from phonenumbers import NumberParseException, PhoneNumber
+from phonenumbers import NumberParseException, PhoneMetadata, PhoneNumber
 
 # Calling code -> numbers by form, # for any digit; of those of the same length, mobile ones for mobile ones.
 _FIXED = {
@@ -38,9 +38,10 @@ def phone(value: str, regions: tuple[str, ...], drawing: Drawing) -> str | None:
         regions: that a national number is tried in, in this order.
         drawing: texts -> numbers that look random (`tasks.scrub.pseudonyms.Draw`).
     """
-    parsed = _parsed(value, regions)
-    if parsed is None:
+    valid = _valid(value, regions)
+    if not valid:
         return None
+    parsed = valid[0]
     national = phonenumbers.national_significant_number(parsed)
     digits, extension = _digits(value), parsed.extension or ""
     head = digits.removesuffix(extension) if extension else digits
@@ -50,24 +51,33 @@ def phone(value: str, regions: tuple[str, ...], drawing: Drawing) -> str | None:
     new = _in_range(parsed, national, draw) or _outside(parsed, national, draw, drawing)
     if new is None:
         return None
-    new = iter(head.removesuffix(national) + new + draw.digits(len(extension)))
-    return "".join(next(new) if character in "0123456789" else character for character in value)
+    signs = iter(head.removesuffix(national) + new + draw.digits(len(extension)))
+    made = "".join(next(signs) if character in "0123456789" else character for character in value)
+    # What would be taken for somebody's number, in another of the regions perhaps, would not stay.
+    return made if is_fictitious(made, regions, drawing) else None
 
 
 def is_fictitious(value: str, regions: tuple[str, ...], drawing: Drawing) -> bool:
-    """Whether a number as it is written is one that `phone` could have made."""
-    for region in _readings(value, regions):
-        try:
-            parsed = phonenumbers.parse(value, region)
-        except NumberParseException:
-            continue
-        national, code = phonenumbers.national_significant_number(parsed), parsed.country_code
-        if code == 1 and len(national) == 10 and national[3:8] == "55501":
-            return True
-        if any(_fits(national, form) for form in (*_FIXED.get(code, ()), *_MOBILE.get(code, ()))):
-            return True
+    """Whether a number as it is written is one that `phone` could have made, and is nobody's in any of the regions.
+
+    The code alone is little evidence (one number in 10,000 has it by chance), so it is asked only of numbers that no
+    plan has.
+    """
+    if valid := _valid(value, regions):
+        return all(map(_is_reserved, valid))
+    readings = [parsed for parsed, _ in _parses(value, regions)]
     digits = _digits(value)
-    return any(_code(digits[-n:-4], drawing) == digits[-4:] for n in range(6, min(len(digits), 12) + 1))
+    lengths = {len(phonenumbers.national_significant_number(parsed)) for parsed in readings}
+    return any(map(_is_reserved, readings)) or any(
+        6 <= n <= len(digits) and _code(digits[-n:-4], drawing) == digits[-4:] for n in sorted(lengths))
+
+
+def _is_reserved(parsed: PhoneNumber) -> bool:
+    """Whether a number lies in a range that its country keeps for films and examples."""
+    national, code = phonenumbers.national_significant_number(parsed), parsed.country_code
+    if code == 1 and len(national) == 10 and national[3:8] == "55501":
+        return True
+    return any(_fits(national, form) for form in (*_FIXED.get(code, ()), *_MOBILE.get(code, ())))
 
 
 def _readings(value: str, regions: tuple[str, ...]) -> tuple[str | None, ...]:
@@ -78,15 +88,21 @@ def _digits(value: str) -> str:
     return "".join(character for character in value if character in "0123456789")
 
 
-def _parsed(value: str, regions: tuple[str, ...]) -> PhoneNumber | None:
+def _parses(value: str, regions: tuple[str, ...]) -> Iterator[tuple[PhoneNumber, bool]]:
+    """The number as each region reads it, and whether the trunk's 0 that the region writes is missing."""
     for region in _readings(value, regions):
         try:
             parsed = phonenumbers.parse(value, region)
         except NumberParseException:
             continue
-        if phonenumbers.is_valid_number(parsed):
-            return parsed
-    return None
+        plan = PhoneMetadata.metadata_for_region(region) if region else None
+        yield parsed, plan is not None and plan.national_prefix == "0" and not value.lstrip("(").startswith("0")
+
+
+def _valid(value: str, regions: tuple[str, ...]) -> list[PhoneNumber]:
+    """The readings that are valid; those that miss a trunk's 0 only where there is no other."""
+    valid = [(parsed, bare) for parsed, bare in _parses(value, regions) if phonenumbers.is_valid_number(parsed)]
+    return [parsed for parsed, bare in valid if not bare] or [parsed for parsed, _ in valid]
 
 
 def _fits(digits: str, form: str) -> bool:
