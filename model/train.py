@@ -25,8 +25,9 @@ from model.convert import initial_weights
 from model.corpus import held_out, open_corpus
 from model.data import Batch, Samples, corpus_samples, packing_table
 from model.energy import Meter
-from model.engine import DeepSpeed, Torch, start
+from model.engine import DeepSpeed, Torch, bf16, start
 from model.masked import Masked, word_joins
+from model.memory import sentence
 from model.optimizer import learning_rate
 from model.process import run_main
 from model.settings import Optimisation, Pretrain, parse
@@ -161,6 +162,8 @@ def train(config: dict, settings: Optimisation, prepare: Callable = pretraining)
                                done["step"])
         print(f"{config['run']}: {model_config.parameters:,} parameters, {samples.rows} rows of {length} an epoch, "
               f"{world} x {device.type}, {settings.engine} ZeRO {settings.zero_stage}, step {done['step']}", flush=True)
+        print(sentence(model_config, settings.micro_batch, length, stage=settings.zero_stage, ranks=world,
+                       bf16=bf16(settings, device), engine=settings.engine), flush=True)
     meter, began = Meter(device.index, settings.cpu_watts), time.monotonic()
     metrics = open(folder / "metrics.jsonl", "a", buffering=1) if rank == 0 else None
     board = _tensorboard(folder) if settings.tensorboard and rank == 0 else None
