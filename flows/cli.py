@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from flows import model_commands
 from tasks.errors import UserError
 from tasks.storage import Root, home_uri
 
@@ -332,28 +333,8 @@ def _show(result: Any, as_json: bool) -> None:
     print_mapping(result, as_json)
 
 
-@app.command()
-def generate(
-    run: Annotated[str, typer.Argument(help="the training run whose model writes")],
-    prompt: Annotated[str, typer.Option("--prompt", "-p", help="the text to go on from")] = "",
-    tokens: Annotated[int, typer.Option("--tokens", min=1, help="at most so many new tokens")] = 200,
-    temperature: Annotated[
-        float, typer.Option("--temperature", min=0.0, help="0 always takes the likeliest token")
-    ] = 0.8,
-    top_k: Annotated[int, typer.Option("--top-k", min=0, help="only from the k likeliest; 0 is all")] = 50,
-    top_p: Annotated[
-        float, typer.Option("--top-p", min=0.0, max=1.0, help="only from the likeliest that make up p")
-    ] = 1.0,
-    seed: Annotated[int, typer.Option("--seed")] = 0,
-) -> None:
-    """Write text with a trained model, as it comes."""
-    from tasks.launch import stream_text
-
-    for piece in stream_text(
-        root(), run, prompt, max_tokens=tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed
-    ):
-        print(piece, end="", flush=True)
-    print()
+for command in (model_commands.generate, model_commands.convert, model_commands.sizes):
+    app.command()(command)
 
 
 @app.command()

@@ -1,0 +1,72 @@
+"""`gristmill generate`, `convert` and `sizes`: commands on models that start no flow."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tasks.storage import Root, home_uri
+
+Json = Annotated[bool, typer.Option("--json", help="print JSON instead of a table")]
+
+
+def generate(
+    run: Annotated[str, typer.Argument(help="the training run whose model writes")],
+    prompt: Annotated[str, typer.Option("--prompt", "-p", help="the text to go on from")] = "",
+    tokens: Annotated[int, typer.Option("--tokens", min=1, help="at most so many new tokens")] = 200,
+    temperature: Annotated[
+        float, typer.Option("--temperature", min=0.0, help="0 always takes the likeliest token")
+    ] = 0.8,
+    top_k: Annotated[int, typer.Option("--top-k", min=0, help="only from the k likeliest; 0 is all")] = 50,
+    top_p: Annotated[
+        float, typer.Option("--top-p", min=0.0, max=1.0, help="only from the likeliest that make up p")
+    ] = 1.0,
+    seed: Annotated[int, typer.Option("--seed")] = 0,
+) -> None:
+    """Write text with a trained model, as it comes."""
+    from tasks.launch import stream_text
+
+    for piece in stream_text(
+        Root(home_uri()), run, prompt, max_tokens=tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed
+    ):
+        print(piece, end="", flush=True)
+    print()
+
+
+def convert(
+    run: Annotated[str, typer.Argument(help="the training run to export, or to make of --from")],
+    to: Annotated[str | None, typer.Option("--to", help="huggingface or gguf")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="a new folder; gguf: gets RUN.gguf")] = None,
+    source: Annotated[
+        str | None,
+        typer.Option("--from", help="a folder that transformers wrote, or OWNER/NAME@COMMIT on Hugging Face's hub"),
+    ] = None,
+    dtype: Annotated[str, typer.Option("--dtype", help="of the exported matrices: f32, f16 or bf16")] = "f32",
+    as_json: Json = False,
+) -> None:
+    """Export a model for transformers or llama.cpp, or import one as a run that can be finetuned and sampled from.
+
+    gristmill convert RUN --to huggingface --output exported; gristmill convert qwen --from Qwen/Qwen3-0.6B@COMMIT
+    """
+    from flows.present import print_mapping
+    from tasks.launch import convert
+
+    print_mapping(convert(Root(home_uri()), run, to, output, source, dtype), as_json)
+
+
+def sizes(
+    gpus: Annotated[int, typer.Option("--gpus", min=1, help="that share what ZeRO shards")] = 1,
+    gib: Annotated[float, typer.Option("--gib", min=1.0, help="memory of one GPU")] = 80.0,
+    vocabulary: Annotated[int, typer.Option("--vocabulary", min=1, help="rows of the embedding")] = 32768,
+    length: Annotated[int, typer.Option("--length", min=0, help="tokens; 0: the context, 4,096 at most")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Known model sizes: parameters, FLOPs a token, and the memory of one GPU in bf16 by ZeRO stage, before a run.
+
+    The state is weights, gradients and AdamW's moments; a sequence adds its activations, whole or with activation
+    checkpointing; `fits` are the sequences that a GPU takes at once under ZeRO 1, without and with checkpointing.
+    """
+    from flows.present import print_tables
+    from model.memory import table
+
+    print_tables({"": table(gpus, gib, vocabulary, length)}, as_json)
