@@ -9,13 +9,14 @@ guess. What is drawn lies where nothing real is:
     MAC_ADDRESS     00-00-5E-00-53-xx (RFC 7042)
     PHONE           `tasks.scrub.fictitious`
     CARD            9999...: 9 is for national bodies, 999 a country that ISO 3166-1 leaves to users; Luhn holds
-    IBAN            bank code of zeros (X in the place of letters), which no country gives out; mod 97 holds
+    IBAN            bank code of zeros (X in the place of letters), mod 97 holds; a placeholder for Brazil, where that
+                    is Banco do Brasil's, and for Djibouti and Mauritania, whose codes may begin with four zeros
     US_SSN 666..., US_ITIN with a group below 50, UK_NHS 999..., UK_NINO QQ, CA_SIN 0..., IN_AADHAAR 00... and 1...,
     DE_TAX_ID 00..., FI_PERSONAL_IDENTITY_CODE 900 to 999: never issued, or kept for tests by the issuers; checks hold
 
 Every other type, credentials above all, keeps its placeholder. A value of another type than it was found as elsewhere
-gets another fake. Fakes of a kind are fewer than values can be (254 * 3 IPv4 addresses, 100 phone numbers an area
-code): different values may share one.
+gets another fake, and a fake that can be taken for another type makes way for that type's placeholder. Fakes of a kind
+are fewer than values can be (254 * 3 IPv4 addresses, 100 phone numbers an area code): different values may share one.
 """
 
 import hashlib
@@ -111,8 +112,6 @@ class Pseudonyms:
         if kind == "PHONE":
             return fictitious.is_fictitious(value, regions, lambda *parts: Draw(self._key, kind, *parts))
         normalised = _alphanumeric(value).upper()
-        if normalised.isdigit() and normalised.startswith("9999") and 12 <= len(normalised) <= 19:
-            return checks.luhn(normalised)      # a card, whatever it was taken for
         return kind in _FAKE and _FAKE[kind](normalised)
 
     def _email(self, value: str) -> str:
@@ -163,7 +162,13 @@ def _card(value: str, draw: Draw) -> str | None:
     return _last_digit("9999" + draw.digits(len(value) - 5), checks.luhn)
 
 
-def _iban(value: str, draw: Draw) -> str:
+# Banco do Brasil is 00000000; codes of five digits are small numbers there (00010, 00020: SWIFT IBAN Registry).
+_ZEROS_ARE_BANKS = ("BR", "DJ", "MR")
+
+
+def _iban(value: str, draw: Draw) -> str | None:
+    if value.startswith(_ZEROS_ARE_BANKS):
+        return None
     letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
     body = "".join(("X" if sign.isalpha() else "0") if place < 4 else
                    draw.of(letters) if sign.isalpha() else draw.digits(1) for place, sign in enumerate(value[4:]))
@@ -212,7 +217,8 @@ _MADE: dict[str, Callable[[str, Draw], str | None]] = {
     "DE_TAX_ID": _with_check("00", check_digits.mod_11_10),
 }
 _FAKE: dict[str, Callable[[str], bool]] = {
-    "IBAN": lambda value: set(value[4:8]) <= {"0", "X"},
+    "CARD": lambda value: value.startswith("9999") and checks.luhn(value),
+    "IBAN": lambda value: not value.startswith(_ZEROS_ARE_BANKS) and set(value[4:8]) <= {"0", "X"},
     "UK_NHS": lambda value: value.startswith("999"),
     "FI_PERSONAL_IDENTITY_CODE": lambda value: value[-4] == "9",
 }

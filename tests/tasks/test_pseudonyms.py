@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from tasks.errors import UserError
 from tasks.schema import SPANS, all_rows, doc_id, id_array
 from tasks.scrub import Scrub, apply, find, scrub, spans
-from tasks.scrub.check_digits import hetu, mod_11_10, nhs
+from tasks.scrub.check_digits import hetu, library, mod_11_10, nhs
 from tasks.scrub.checks import is_address, is_iban, luhn
 from tasks.scrub.pseudonyms import Draw, Pseudonyms
 from tasks.scrub.types import CREDENTIALS
@@ -110,6 +110,17 @@ def test_a_fake_phone_number_keeps_its_country_and_rings_nowhere(value):
 def test_what_lies_where_fakes_do_names_nobody_and_stays(keyed):
     for text in ("call +1 212 555 0123", "HETU 010594Y9032", "NHS 999 123 4561", "jane@example.org"):
         assert find([text], keyed)[0] == [] or "jane" in text
+
+
+def test_what_is_somebodys_in_spite_of_its_first_digits_does_not_stay(keyed):
+    """Banco do Brasil's code is 00000000, and identifiers other than cards may begin with 9999."""
+    iban, aadhaar = "BR1500000000000010932840814P2", next(
+        value for value in map(str, range(999912340000, 999912350000)) if luhn(value) and library("verhoeff", value))
+    for text, value in ((f"IBAN {iban}", iban), (f"Aadhaar: {aadhaar}.", aadhaar)):
+        once = apply(text, find([text], keyed)[0])
+        assert value not in once and find([once], keyed) == [[]]
+    assert Pseudonyms(KEY).fake("IBAN", iban) is None and not Pseudonyms(KEY).is_fake("IBAN", iban)
+    assert not Pseudonyms(KEY).is_fake("IN_AADHAAR", aadhaar)
 
 
 def test_the_same_value_has_one_fake_however_it_is_written():
