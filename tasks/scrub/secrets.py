@@ -58,12 +58,13 @@ _BEGIN = re.compile(r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
 _END = re.compile(r"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
 # Line ends may be written as backslash and n, as in JSON, and be escaped again; headers are RFC 1421's and RFC 4880's.
 # Nothing here is tried twice: the repetitions are possessive.
-_BODY = re.compile(r"(?:(?:\s|\\{1,4}[nrt])*+(?:Proc-Type|DEK-Info|Version|Comment|MessageID|Hash|Charset):[^\n\\]{0,100}+)*+"
+_BODY = re.compile(r"(?:(?:\s|\\{1,4}[nrt])*+"
+                   r"(?:Proc-Type|DEK-Info|Version|Comment|MessageID|Hash|Charset):[^\n\\]{0,100}+)*+"
                    r"(?:(?:\s|\\{1,4}[nrt/])*+[A-Za-z0-9+/=]++)*+")
 
 # RFC 6750, section 2.1. What is a name for a token says so, and less randomness is enough.
-_BEARER = re.compile(r"(?<![A-Za-z0-9])bearer[ \t]{1,5}([A-Za-z0-9+/=_.~-]{15,2047}[A-Za-z0-9+/=_~-])(?![A-Za-z0-9+/=_~-])",
-                     re.IGNORECASE)
+_BEARER = re.compile(r"(?<![A-Za-z0-9])bearer[ \t]{1,5}([A-Za-z0-9+/=_.~-]{15,2047}[A-Za-z0-9+/=_~-])"
+                     r"(?![A-Za-z0-9+/=_~-])", re.IGNORECASE)
 # RFC 3986, section 3.2.1: user:password@host. A port with what may stand behind a URL is none. The host goes with the
 # password, which would otherwise be taken for the name of an e-mail address there, and not as a whole.
 _IN_URL = re.compile(r"://[^\s/:@?#\"'<>]{0,128}:(?![0-9]{1,5}[)\],;|?])([^\s/\"'<>]{1,256})@(?=[\w\[])(?:[\w.-]{0,600}\w)?")

@@ -15,7 +15,8 @@ PGP = ("-----BEGIN PGP PRIVATE KEY BLOCK-----\nVersion: GnuPG v2.0.22 (GNU/Linux
 
 @pytest.mark.parametrize("text", [
     PEM, ENCRYPTED, PGP, json.dumps(PEM)[1:-1], json.dumps(ENCRYPTED)[1:-1], json.dumps(json.dumps(PEM)[1:-1])[1:-1],
-    json.dumps(PEM.replace("\n", "\r\n"))[1:-1], json.dumps(PEM)[1:-1].replace("/", r"\/"), ENCRYPTED.replace("\n", " "),
+    json.dumps(PEM.replace("\n", "\r\n"))[1:-1], json.dumps(PEM)[1:-1].replace("/", r"\/"),
+    ENCRYPTED.replace("\n", " "),
 ], ids=["pem", "encrypted", "pgp", "json", "encrypted json", "json twice", "crlf json", "slashes", "one line"])
 def test_of_a_private_key_that_is_cut_off_nothing_stays(text):
     cut = text.partition("-----END")[0]
