@@ -4,12 +4,12 @@ import re
 from itertools import islice
 
 import brotli
-import pyarrow as pa
+from backports import zstd
 from isal import isal_zlib
 
 _MAGIC = (b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd")  # gzip, zstd
 _MAX_CODINGS = 8             # of one body
-_PIECE = 16 << 10            # bytes inflated at a time: what an error loses of a damaged body
+_PIECE = 16 << 10            # bytes inflated at a time, and to: what an error loses of a damaged body
 _MAX_TRIED = 1000            # lines of a body that are tried as the size of a chunk
 _CHUNK_WITHIN = re.compile(rb"(?<=\n)([0-9a-fA-F]{1,8})[ \t]*(?:;[^\n]{0,4096})?\r?\n")
 _CHUNK_SIZE = re.compile(rb"[ \t]*([0-9a-fA-F]{1,8})[ \t]*(?:;[^\n]{0,4096})?\r?\n")
@@ -92,13 +92,16 @@ def _inflate(body: bytes, wbits: int, limit: int) -> bytes:
         while position < len(body):
             piece = body[position:position + _PIECE]
             position += len(piece)
-            while piece:
-                data = inflater.decompress(piece, limit + 1 - size)
+            while True:
+                wanted = min(_PIECE, limit + 1 - size)
+                data = inflater.decompress(piece, wanted)
                 pieces.append(data)
                 size += len(data)
                 if size > limit:
                     raise Expansion(size)
                 piece = inflater.unconsumed_tail
+                if inflater.eof or not piece and len(data) < wanted:
+                    break
             if inflater.eof:
                 position -= len(inflater.unused_data)
                 if wbits != 31 or not body.startswith(_MAGIC[0], position):
@@ -114,34 +117,44 @@ def _inflate(body: bytes, wbits: int, limit: int) -> bytes:
 
 
 def _unbrotli(body: bytes, limit: int) -> bytes:
-    decoder, data = brotli.Decompressor(), b""
+    decoder, pieces, size, piece = brotli.Decompressor(), [], 0, body
     try:
-        data = decoder.process(body, output_buffer_limit=limit + 1)
-        while len(data) <= limit and not decoder.is_finished():
-            more = decoder.process(b"", output_buffer_limit=limit + 1 - len(data))
-            if not more:
-                break
-            data += more
+        while not decoder.is_finished():
+            data, piece = decoder.process(piece, output_buffer_limit=min(_PIECE, limit + 1 - size)), b""
+            if not data:
+                break  # cut
+            pieces.append(data)
+            size += len(data)
+            if size > limit:
+                raise Expansion(limit + 1)  # the buffer may grow beyond its limit
     except brotli.error:
-        if not data:
+        if not size:
             if b"<" in body[:64]:  # declared br, and not compressed at all
                 return body
             raise Undecodable("content_encoding") from None
-    if len(data) > limit:
-        raise Expansion(len(data))
-    return data
+    return b"".join(pieces)
 
 
 def _unzstd(body: bytes, limit: int) -> bytes:
-    pieces, size = [], 0
+    pieces, size, frame = [], 0, zstd.ZstdDecompressor()
     try:
-        with pa.CompressedInputStream(pa.BufferReader(body), "zstd") as stream:
-            while size <= limit and (data := stream.read(min(1 << 20, limit + 1 - size))):
-                pieces.append(data)
-                size += len(data)
-    except OSError:
-        if not size:
-            raise Undecodable("content_encoding") from None
-    if size > limit:
-        raise Expansion(size)
+        while True:
+            data = frame.decompress(body, min(_PIECE, limit + 1 - size))
+            pieces.append(data)
+            size += len(data)
+            if size > limit:
+                raise Expansion(size)
+            if frame.eof:
+                body = frame.unused_data
+                if not body.startswith(_MAGIC[1]):
+                    break
+                frame = zstd.ZstdDecompressor()  # there may be several frames
+            elif frame.needs_input:
+                break  # cut
+            else:
+                body = b""
+    except zstd.ZstdError:
+        pass
+    if not size and not frame.eof:
+        raise Undecodable("content_encoding")
     return b"".join(pieces)

@@ -70,9 +70,13 @@ def decode_text(body: bytes, declared: str | None = None) -> tuple[str, str]:
 
     Raises Undecodable with the share of replaced characters when no encoding fits.
     """
+    marked = body
     for mark, name in _BOMS:
-        if body.startswith(mark):
-            return body[len(mark):].decode(name, "replace"), name
+        if marked.startswith(mark):
+            body = marked[len(mark):]
+            text = body.decode(name, "replace")
+            if text.count("\ufffd") <= MAX_REPLACED * len(text):
+                return text, name  # else the mark is wrong: a template's before a body in another encoding
     if b"\0" in body[:4096] and (name := detect(body)) and name.startswith(("utf-16", "utf-32")):
         text = body.decode(name, "replace")
         if len(_NO_TEXT.findall(text)) <= MAX_REPLACED * len(text):

@@ -1,14 +1,19 @@
 """What is made of one page: its charset, its cost, its text, its rights."""
 
 import codecs
+import gzip
+import random
 import unicodedata
+import zlib
 
+import brotli
 import pytest
+from backports import zstd
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.extract.codings import Undecodable, dechunk, decompress
-from tasks.extract.content import clean, main_text, measure
+from tasks.extract.codings import Expansion, Undecodable, dechunk, decompress
+from tasks.extract.content import _is_plain, _tidy, clean, main_text, measure
 from tasks.extract.decode import codec, decode_text
 
 WORDS = "Große Mühlen mahlen langsam, œuvre à côté, señor, größer als früher und schöner über Öl"
@@ -68,6 +73,14 @@ def test_a_byte_order_mark_wins():
     assert decode_text(codecs.BOM_UTF32_LE + WORDS.encode("utf-32-le")) == (WORDS, "utf-32-le")
     assert decode_text(codecs.BOM_UTF8 + WORDS.encode(), "windows-1251") == (WORDS, "utf-8")
     assert decode_text(codecs.BOM_UTF16_LE + WORDS.encode("utf-16-le"), "utf-8") == (WORDS, "utf-16-le")
+
+
+def test_a_byte_order_mark_that_the_bytes_belie():
+    assert decode_text(codecs.BOM_UTF8 + WORDS.encode("cp1252"), "utf-8") == (WORDS, "cp1252")
+    with pytest.raises(Undecodable):
+        decode_text(codecs.BOM_UTF16_LE + random.Random(1).randbytes(5000))
+    broken = codecs.BOM_UTF8 + b"x" * 500 + b"\xe2\x82" + b"y" * 500
+    assert decode_text(broken, "windows-1251") == ("x" * 500 + "\ufffd" + "y" * 500, "utf-8")
 
 
 @pytest.mark.parametrize("meta", ['<meta charset="windows-1251">', "<META content='text/html; charset=CP1251' name=x>",
@@ -136,10 +149,66 @@ def test_decompress_raises_nothing_else(body, codings):
         pass
 
 
+_CHANCE = random.Random(3)
+LONG = "".join(f"<p>{n} {_CHANCE.choice(WORDS.split())} {_CHANCE.randrange(1 << 30)}\n" for n in range(30_000)).encode()
+SHORT = LONG[:40_000]
+CODINGS = {"gzip": gzip.compress, "deflate": zlib.compress, "br": lambda data: brotli.compress(data, quality=5),
+           "zstd": zstd.compress}
+
+
+@pytest.mark.parametrize("whole", [SHORT, LONG], ids=["short", "long"])
+@pytest.mark.parametrize("coding", CODINGS)
+def test_what_came_before_a_cut(coding, whole):
+    body = CODINGS[coding](whole)
+    # zstd's blocks have up to 128 KiB of data, and come out whole or not at all
+    lost = 128 << 10 if coding == "zstd" else 8 << 10
+    for share in (0.5, 0.9, 0.999):
+        if len(whole) > lost:
+            data = decompress(body[:int(share * len(body))], coding, 1 << 24)
+            assert whole.startswith(data) and len(data) > (share - 0.05) * len(whole) - lost
+
+
+@pytest.mark.parametrize("coding", CODINGS)
+def test_what_came_before_a_corrupt_place(coding):
+    body = CODINGS[coding](LONG)
+    damaged = body[:len(body) * 3 // 4] + b"\xff" * 2000 + body[len(body) * 3 // 4 + 2000:]
+    data = decompress(damaged, coding, 1 << 24)
+    lost = 192 << 10 if coding == "zstd" else 48 << 10
+    same = next((i for i, (a, b) in enumerate(zip(data, LONG, strict=False)) if a != b), len(data))
+    assert same > 0.7 * len(LONG) - lost
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "zstd"])
+def test_a_small_body_with_a_corrupt_end_is_not_lost(coding):
+    blocks = CODINGS[coding](b"".join(b"%d plain words\n" % (n % 7) for n in range(40_000)))
+    assert len(blocks) < 16 << 10
+    data = decompress(blocks[:-12] + b"\xff" * 12, coding, 1 << 24)
+    assert data.startswith(b"0 plain words\n1 plain words\n")
+
+
+@pytest.mark.parametrize("coding", CODINGS)
+def test_inflated_bodies_are_bounded(coding):
+    body = CODINGS[coding](bytes(5 << 20))
+    assert decompress(body, coding, 5 << 20) == bytes(5 << 20)
+    with pytest.raises(Expansion) as expansion:
+        decompress(body, coding, (5 << 20) - 1)
+    assert expansion.value.size == 5 << 20
+
+
+@pytest.mark.parametrize("coding", ["gzip", "zstd"])
+def test_members_and_frames_follow_each_other(coding):
+    pack = CODINGS[coding]
+    assert decompress(pack(SHORT) + pack(b"") + pack(LONG), coding, 1 << 24) == SHORT + LONG
+    assert decompress(pack(SHORT) + b"\r\nmore", coding, 1 << 24) == SHORT
+    assert decompress(pack(b""), coding, 10) == b""
+
+
 @pytest.mark.parametrize(("html", "depth"), [
     ("<div><div></div><div></div></div>", 2),
     ("<p>a<p>b<p>c<li>d<li>e<br><img><hr>", 0),         # closed by the next, or void
     ("<!-- <div><div> --><div>", 1),
+    ("<!-- <div><div> --!><div>", 1), ("<!----!><div>", 1), ("<!--!><div>", 0), ("<!---!><div>", 0),
+    ("<!--><div>", 1), ("<!---><div>", 1), ("<!-- --!", 0), ("<!-- -!><div>", 0),
     ("<script>'<div><div><div>'</script><div>", 1),
     ("<SCRIPT>'<div></div></scrip>'</Script><Div>", 1),
     ("<b title='<b><b>'><b title=\"></b>\">", 2),
@@ -170,6 +239,13 @@ def test_clean_is_final(text):
     assert clean(cleaned) == cleaned and unicodedata.is_normalized("NFC", cleaned)
     assert not any(unicodedata.category(c) in ("Cc", "Cs") and c not in "\n\t" for c in cleaned)
     assert "\r" not in cleaned and "\n\n\n" not in cleaned
+
+
+@given(st.text(alphabet="ab \n\t\x00\xa0\xad\xe9\xc3\xa9\u0301\u2019\u20ac\u200b\u2028\ud800\U0001f469я"))
+def test_what_looks_plain_is_clean(text):
+    data = np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8)
+    if _is_plain(data):
+        assert repair(text) == _tidy(text) == text
 
 
 def test_clean():
