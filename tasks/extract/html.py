@@ -200,7 +200,8 @@ def _markup(html, eights, elements, kinds, contexts, attributes, roles, classes,
             if begins(html, i, n, literals[0]):
                 i += 4
                 i = _next(html, eights, i, 62)
-                while i < n and not (html[i - 1] == 45 and html[i - 2] == 45):
+                while i < n and not (html[i - 1] == 45 and html[i - 2] == 45 or i - row[AT] > 6 and html[i - 1] == 33
+                                     and html[i - 2] == 45 and html[i - 3] == 45):  # --> and --!>
                     i = _next(html, eights, i + 1, 62)
             elif data_ends and begins(html, i, n, literals[1]):
                 j = i + 9
