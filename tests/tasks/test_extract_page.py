@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.extract.codings import Expansion, Undecodable, dechunk, decompress
-from tasks.extract.content import _is_plain, _tidy, clean, main_text, measure
+from tasks.extract.content import clean, main_text, measure
 from tasks.extract.decode import codec, decode_text
 
 WORDS = "Große Mühlen mahlen langsam, œuvre à côté, señor, größer als früher und schöner über Öl"
@@ -239,13 +239,6 @@ def test_clean_is_final(text):
     assert clean(cleaned) == cleaned and unicodedata.is_normalized("NFC", cleaned)
     assert not any(unicodedata.category(c) in ("Cc", "Cs") and c not in "\n\t" for c in cleaned)
     assert "\r" not in cleaned and "\n\n\n" not in cleaned
-
-
-@given(st.text(alphabet="ab \n\t\x00\xa0\xad\xe9\xc3\xa9\u0301\u2019\u20ac\u200b\u2028\ud800\U0001f469я"))
-def test_what_looks_plain_is_clean(text):
-    data = np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8)
-    if _is_plain(data):
-        assert repair(text) == _tidy(text) == text
 
 
 def test_clean():
