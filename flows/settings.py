@@ -19,9 +19,8 @@ from tasks.decontaminate import Decontaminate
 from tasks.dedup import Dedup
 from tasks.errors import UserError
 from tasks.extract import Extract
-from tasks.filter import Filter
+from tasks.filter import Filter, columns_read
 from tasks.filter import check as check_rules
-from tasks.filter import columns_read
 from tasks.ingest import Ingest
 from tasks.lines import Lines
 from tasks.pool import Limits
