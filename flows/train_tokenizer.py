@@ -85,7 +85,8 @@ def documents_of(root: Root, manifest: dict[str, Any]) -> list[Unit]:
     for number, part in enumerate(manifest["parts"]):
         kept = plan.slice(ends[number], ends[number + 1] - ends[number]).select(KEPT.names).combine_chunks()
         if len(kept):
-            edits = matching(kept, root.read_table(part["spans"], SPANS.names))
+            spans = made(root, part["spans"])
+            edits = matching(kept, root.read_table(spans.path, SPANS.names))
             mine = store(root, "edited", pa.table([*kept.cast(KEPT).columns, edits], schema=SPANS))
             units.append(Unit({"documents": made(root, part["documents"]), "kept": mine}))
     return units

@@ -8,6 +8,7 @@ or a fate whose rule is one of RULES. JSONL and Parquet rows are records too.
 import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -106,6 +107,7 @@ def documents(split: Split, settings: Extract) -> Result:
 
     Raises OSError when the file cannot be read at all, UserError for a list of domains that cannot be read.
     """
+    _compiled()
     lists = {rule: opt_out.load(tuple((uri, resource_digest(uri)) for uri in uris))
              for rule, uris in (("opt_out", settings.opt_out), ("blocklist", settings.blocklists)) if uris}
     made: list[dict[str, Any]] = []
@@ -138,6 +140,16 @@ def documents(split: Split, settings: Extract) -> Result:
         fate |= {"outcome": "dropped", "stage": "extract"}
     table = pa.concat_tables([*tables, _table(made, DOCUMENTS)])
     return Result(table, _table(dropped, FATES), rows_in=len(table) + len(dropped))
+
+
+@lru_cache(maxsize=1)
+def _compiled() -> None:
+    """Has all that a page needs compiled and loaded before the first one: on a fresh machine that takes longer than a
+    page may, and would end the process as if the page hung."""
+    prose = "It grinds grain to flour, for the café too. " * 20
+    html = f"<title>A mill</title><article><p>{prose}</p></article>"
+    rights_signals(html.encode(), [])
+    main_text(html, engine="gristmill", search=True, comments=False)
 
 
 def _records(split: Split, settings: Extract) -> Iterator[Record | Unreadable | Row]:

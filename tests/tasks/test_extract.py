@@ -394,3 +394,21 @@ def test_any_damage_keeps_the_account(tmp_path, data):
     ids = id_bytes(result.table["doc_id"]).to_pylist() + id_bytes(result.fates["doc_id"]).to_pylist()
     assert len(set(ids)) == len(ids) == result.rows_in
     assert len(result.table) >= 2
+
+
+def test_code_is_compiled_before_the_clock_of_a_page_runs(tmp_path, monkeypatch):
+    called = []
+    main_text = extraction.main_text
+
+    def announced(item):
+        called.append("attempt")
+
+    def extracted(*args, **kwargs):
+        called.append("main_text")
+        return main_text(*args, **kwargs)
+
+    monkeypatch.setattr(extraction, "attempt", announced)
+    monkeypatch.setattr(extraction, "main_text", extracted)
+    extraction._compiled.cache_clear()
+    run(tmp_path, response(7))
+    assert called == ["main_text", "attempt", "main_text", "attempt"]
