@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 # Before anything imports Prefect or PyTorch, which read these once.
 for name in [n for n in os.environ if n.startswith(("PREFECT_", "GRISTMILL_")) and n != "GRISTMILL_SHARED"]:
@@ -15,6 +16,10 @@ os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
 os.environ["DO_NOT_TRACK"] = "1"
 if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores, each with one thread
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Examples have no time limit: the first one may wait for compiled code, and no test asserts a time.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 LOCAL = ("127.", "::1", "localhost", "0.0.0.0")
 

@@ -1,7 +1,7 @@
-"""What a classifier is told of each block of a page: counts of its own, of its neighbours and of the elements around.
+"""What a classifier is told of each block of a page, its boosted trees, and which blocks are taken by what they say.
 
-One compiled pass over the elements, one over the blocks. Ratios and logarithms, so that short and long pages look
-alike; nothing names a site or a language.
+Counts of a block's own, of its neighbours and of the elements around; ratios and logarithms, so that short and long
+pages look alike; nothing names a site or a language.
 """
 
 import math
@@ -67,7 +67,12 @@ NAMES = (_OWN + _PATH + [f"bit_{n}" for n in range(_BITS)] + _PAGE
 CONTEXT = (["p"] + [f"p{offset:+d}" for offset in _OFFSETS] + ["around_2", "around_6", "around_20"]
            + [f"up{level}_{what}" for what in ("p", "mass") for level in range(1, _LEVELS + 1)]
            + ["page_p", "mass_before", "alike_p", "alike", "since_first_sure", "since_last_sure"])
-_ARTICLE, _MAIN = tags.IN_ARTICLE, tags.IN_MAIN
+_ARTICLE, _MAIN, _HIDDEN, _CONSENT, _COMMENT = (
+    tags.IN_ARTICLE, tags.IN_MAIN, tags.IN_HIDDEN, tags.IN_CONSENT, tags.IN_COMMENT)
+_GREED = 1.15                # above 1, text that may belong to the page is rather taken than left
+_MOST = 0.5                  # share of the expected content from which on what is left out otherwise is the content
+_COMMENT_WORDS = 5           # a reader's comment has more, the names and dates around it have not
+_STEPS = 1000
 _LI = tags.TAG["li"]
 
 
@@ -245,21 +250,62 @@ def score(rows, feature, border, leaf, out):
 
 
 @njit
-def _judge(text, blocks, nodes, weights, tag_class, columns, first, second):
+def choose(p, blocks, nodes, comments):
+    """Which blocks to take by their probabilities `p`, which it changes: bool (blocks,).
+
+    Those above half of the greatest F1 that any threshold promises (see `tasks.extract.main_content`). Hidden blocks,
+    questions of consent and, without `comments`, readers' comments are left out, unless they are most of what there is:
+    a forum whose posts are called comments.
+    """
+    n, total = len(p), 0.0
+    kinds = (_HIDDEN, _CONSENT | (0 if comments else _COMMENT))
+    for b in range(n):
+        total += p[b] * blocks[b, CHARS]
+    for kind in kinds:
+        mass = 0.0
+        for b in range(n):
+            if nodes[blocks[b, NODE], N_BITS] & kind:
+                mass += p[b] * blocks[b, CHARS]
+        if mass < _MOST * total:
+            total -= mass
+            for b in range(n):
+                if nodes[blocks[b, NODE], N_BITS] & kind:
+                    p[b] = 0.0
+    # Thresholds as good as all there are: a thousandth apart.
+    sizes, masses = np.zeros(_STEPS + 1), np.zeros(_STEPS + 1)
+    for b in range(n):
+        step = int(p[b] * _STEPS)
+        sizes[step] += blocks[b, CHARS]
+        masses[step] += p[b] * blocks[b, CHARS]
+    size, mass, best = 0.0, 0.0, 0.0
+    for step in range(_STEPS, -1, -1):
+        size, mass = size + sizes[step], mass + masses[step]
+        best = max(best, 2 * mass / (size + _GREED * total + 1e-9))
+    threshold = min(0.5, best / 2)
+    taken = np.zeros(n, np.bool_)
+    for b in range(n):
+        taken[b] = p[b] > 0 and p[b] >= threshold
+        if comments and nodes[blocks[b, NODE], N_BITS] & (_COMMENT | _HIDDEN) == _COMMENT:
+            taken[b] |= blocks[b, WORDS] > _COMMENT_WORDS and 2 * blocks[b, LINK_CHARS] < blocks[b, CHARS]
+    return taken
+
+
+@njit
+def _judge(text, blocks, nodes, weights, tag_class, columns, first, second, comments):
     rows = np.zeros((len(blocks), columns[1]), np.float32)
     p = np.zeros(len(blocks))
     features(text, blocks, nodes, weights, tag_class, rows)
     score(rows, first[0], first[1], first[2], p)
     context(p, blocks, nodes, columns[0], rows)
     score(rows, second[0], second[1], second[2], p)
-    return p
+    return p, choose(p.copy(), blocks, nodes, comments)
 
 
 def _entry(key):
     @njit(cache=True)
-    def judge(text, blocks, nodes, weights, tag_class, columns, first, second):
+    def judge(text, blocks, nodes, weights, tag_class, columns, first, second, comments):
         assert key
-        return _judge(text, blocks, nodes, weights, tag_class, columns, first, second)
+        return _judge(text, blocks, nodes, weights, tag_class, columns, first, second, comments)
 
     return judge
 

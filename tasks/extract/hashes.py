@@ -51,6 +51,14 @@ def hash_name(html, start, end):
 
 
 @njit
+def hash_bytes(html, start, end):
+    h = _FNV_OFFSET
+    for i in range(start, end):
+        h = (h ^ np.uint64(html[i])) * _FNV_PRIME
+    return h
+
+
+@njit
 def hash_cased(html, start, end):
     h = _FNV_OFFSET
     for i in range(start, end):

@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 
 from tasks.extract import tags
-from tasks.extract.hashes import begins, find, hash_name, source_key
+from tasks.extract.hashes import begins, find, hash_bytes, hash_name, source_key
 
 # Columns of a piece of markup: html[AT:AFTER] is it, with its content where that is no text of the page (scripts).
 # FROM and TO bound a value that is text: mathematics, CDATA. SLOT is of the name's hash, LOOK of name and classes.
@@ -23,6 +23,7 @@ _IMG, _SCRIPT, _TITLE, _MATH, _SVG = (tags.TAG[n] for n in "img script title mat
 _CLASS, _ID, _ROLE, _STYLE, _HIDDEN, _ARIA, _ALT, _ALTTEXT, _TYPE = (
     tags.ATTRIBUTES[n] for n in "class id role style hidden aria-hidden alt alttext type".split())
 _ONES, _HIGHS = np.uint64(0x0101010101010101), np.uint64(0x8080808080808080)
+_SEEN = 512                  # values of class and id that are kept
 _IN_HIDDEN, _IN_ARIA_HIDDEN, _IS_MATH = tags.IN_HIDDEN, tags.IN_ARIA_HIDDEN, tags.MATH
 LITERALS = tuple(np.frombuffer(text, np.uint8) for text in (
     b"<!--", b"<![cdata[", b"mathjax", b"display", b"none", b"visibility", b"hidden", b"true", b"math/tex", b"math",
@@ -88,6 +89,19 @@ def words_of(html, start, end, hashes):
             hashes[n] = hash_name(html, first, i)
             n += 1
     return n
+
+
+@njit
+def _names(html, start, end, classes, hashes, kept):
+    """What a class or id says, into `kept` from 1 on: marks, the least and the greatest weight, and its looks."""
+    kept[1:] = 0
+    for k in range(words_of(html, start, end, hashes)):
+        value = find(classes[0], classes[1], hashes[k])
+        if value >= 0:
+            kept[1] |= value >> WEIGHT_BITS
+            weight = (value & 8191) - NO_WEIGHT
+            kept[2], kept[3] = min(kept[2], weight), max(kept[3], weight)
+        kept[4] = kept[4] * 31 + np.int64(hashes[k] >> np.uint64(32)) & 0x3FFFFFFF
 
 
 @njit
@@ -177,6 +191,7 @@ def _markup(html, eights, elements, kinds, contexts, attributes, roles, classes,
     rows, n_rows = np.zeros((1024, FLAGS + 1), np.int32), 0
     totals, hashes = np.zeros(N_MARKUP, np.int64), np.zeros(64, np.uint64)
     totals[TITLE_FROM] = totals[TITLE_TO] = -1
+    seen = np.zeros((_SEEN, 5), np.int64)
     svg, math_ends, data_ends = False, True, True
     i = 0
     while i < n - 1:
@@ -259,16 +274,18 @@ def _markup(html, eights, elements, kinds, contexts, attributes, roles, classes,
                 continue
             attribute = find(attributes[0], attributes[1], hash_name(html, a, b))
             if attribute == _CLASS or attribute == _ID:
-                if attribute == _CLASS and v < w and html[v] == 77 and begins(html, v, w, literals[2]):
-                    flags |= MATHJAX
-                for k in range(words_of(html, v, w, hashes)):
-                    value = find(classes[0], classes[1], hashes[k])
-                    if value >= 0:
-                        bits |= value >> WEIGHT_BITS
-                        weight = (value & 8191) - NO_WEIGHT
-                        negative, positive = min(negative, weight), max(positive, weight)
-                    if attribute == _CLASS:
-                        look = look * 31 + np.int64(hashes[k] >> np.uint64(32)) & 0x3FFFFFFF
+                # Elements repeat each other's classes, so what a value says is kept for the page.
+                key = hash_bytes(html, v, w) + np.uint64(attribute)
+                kept = seen[np.int64(key >> np.uint64(20)) & _SEEN - 1]
+                if kept[0] != np.int64(key >> np.uint64(1)) + 1:
+                    kept[0] = np.int64(key >> np.uint64(1)) + 1
+                    _names(html, v, w, classes, hashes, kept)
+                bits |= kept[1]
+                negative, positive = min(negative, kept[2]), max(positive, kept[3])
+                if attribute == _CLASS:
+                    look = look * 31 + kept[4] & 0x3FFFFFFF
+                    if v < w and html[v] == 77 and begins(html, v, w, literals[2]):
+                        flags |= MATHJAX
             elif attribute == _ROLE:
                 bits |= max(0, find(roles[0], roles[1], hash_name(html, v, w)))
             elif attribute == _STYLE:

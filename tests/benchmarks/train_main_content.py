@@ -33,7 +33,7 @@ from numba import njit
 import tasks.extract as extraction
 from tasks.extract import Extract, main_content, tags
 from tasks.extract.blocks import N_AT, N_FIRST, N_LAST, Parsed, tokenize
-from tasks.extract.features import CONTEXT, NAMES, TAG_CLASS, context, features, score
+from tasks.extract.features import CONTEXT, NAMES, TAG_CLASS, choose, context, features, score
 from tasks.extract.html import words_of
 from tasks.extract.text import END, NODE, START, WORDS
 from tasks.ingest import Ingest, plan
@@ -318,7 +318,8 @@ def main() -> None:
             if page.group in tested:
                 x = _rows(page, learnt)
                 context(apply(x, first), page.page.blocks, page.page.nodes, len(NAMES), x)
-                chosen[i] = main_content.choose(apply(x, second), page.page)
+                taken = choose(apply(x, second), page.page.blocks, page.page.nodes, False)
+                chosen[i] = np.flatnonzero(taken)
         report(pages, chosen)
 
 

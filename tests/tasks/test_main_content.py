@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from tasks.extract import tags
 from tasks.extract.blocks import N_BITS, N_PARENT, N_RUN, tokenize
-from tasks.extract.content import clean, main_text
-from tasks.extract.main_content import MODEL, parse, probabilities
+from tasks.extract.content import _is_plain, _tidy, clean, main_text
+from tasks.extract.main_content import MODEL, judge, parse
 from tasks.extract.markdown import render
+from tasks.extract.mojibake import repair
 from tasks.extract.text import CHARS, COMMAS, DIGITS, END, LINK_CHARS, LINKS, NODE, PARENT, START, STOPS, WORDS
 
 
@@ -210,8 +211,8 @@ def test_the_model_is_data():
 def test_nothing_is_kept_from_page_to_page():
     first = read(PAGE)
     read("<p>Another page altogether, about a bakery." * 50)
-    assert read(PAGE) == first and probabilities(parse(PAGE.encode())).tolist() == probabilities(
-        parse(PAGE.encode())).tolist()
+    assert read(PAGE) == first and judge(parse(PAGE.encode()))[0].tolist() == judge(
+        parse(PAGE.encode()))[0].tolist()
 
 
 MARKUP = st.lists(st.one_of(
@@ -232,7 +233,7 @@ MARKUP = st.lists(st.one_of(
 def test_anything_gives_text(parts):
     html = b"".join(part if isinstance(part, bytes) else part.encode("utf-8", "replace") for part in parts)
     page = parse(html)
-    p = probabilities(page)
+    p, _ = judge(page)
     assert ((p >= 0) & (p <= 1)).all() and (page.blocks[:, END] > page.blocks[:, START]).all()
     assert (page.nodes[1:, N_PARENT] < np.arange(1, len(page.nodes))).all()
     for markdown in (False, True):
@@ -245,3 +246,10 @@ def test_anything_gives_text(parts):
 def test_text_passes_as_it_is(text):
     escaped = text.replace("&", "&amp;").replace("<", "&lt;")
     assert "".join(blocks(f"<p>{escaped}</p>")) == text
+
+
+@given(st.text(alphabet="ab \n\t\x00\xa0\xad\xe9\xc3\xa9\u0301\u2019\u20ac\u200b\u2028\ud800\U0001f469я"))
+def test_what_looks_plain_is_clean(text):
+    data = np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8)
+    if _is_plain(data):
+        assert repair(text) == _tidy(text) == text
