@@ -214,8 +214,9 @@ def _assemble(html, rows, kinds, references, bare, c1, vocabulary, signs, mathml
     """(text, blocks, nodes, weights, (depth, work)) of a page from its markup `rows`."""
     n, most = len(html), min(len(rows) + 2, _MOST)
     buf = np.empty(n + 16, np.uint8)
-    blocks, nodes = np.zeros((most, CONTROLS + 1), np.int32), np.zeros((most, N_LEVEL + 1), np.int32)
-    weights = np.zeros((most, 2), np.int32)
+    blocks, nodes = np.empty((most, CONTROLS + 1), np.int32), np.empty((most, N_LEVEL + 1), np.int32)
+    weights = np.empty((most, 2), np.int32)
+    blocks[0], nodes[0], weights[0] = 0, 0, 0
     nodes[0, N_PARENT], nodes[0, N_FIRST], blocks[0, NODE] = -1, -1, -1
     stack, opened = np.zeros((256, 6), np.int64), np.zeros(_SLOTS, np.int32)
     state, segments = np.zeros(T_N_STATE, np.int64), np.zeros((SEGMENTS, 3), np.int64)
@@ -338,6 +339,7 @@ def _assemble(html, rows, kinds, references, bare, c1, vocabulary, signs, mathml
             bits |= above
             if mute < 0 and n_nodes < most and (
                     not inline or row[NEGATIVE] or row[POSITIVE] or bits != above):
+                nodes[n_nodes] = 0
                 nodes[n_nodes, N_PARENT], nodes[n_nodes, N_TAG], nodes[n_nodes, N_AT] = here, tag, row[AT]
                 nodes[n_nodes, N_BITS], nodes[n_nodes, N_LOOK], nodes[n_nodes, N_FIRST] = bits, row[LOOK], -1
                 nodes[n_nodes, N_LEVEL] = 0 if inline else 1

@@ -238,15 +238,21 @@ def score(rows, feature, border, leaf, out):
         leaf: float64 (trees, 2 ** depth), by the answers as bits, the first the lowest.
         out: float64 (blocks,).
     """
-    trees, depth = feature.shape
-    for b in range(len(rows)):
-        row, total = rows[b], 0.0
-        for t in range(trees):
-            at = 0
-            for d in range(depth):
-                at |= np.int64(row[feature[t, d]] > border[t, d]) << d
-            total += leaf[t, at]
-        out[b] = 1.0 / (1.0 + math.exp(-total))
+    n, (trees, depth) = len(rows), feature.shape
+    # Tree by tree over all blocks, so that the comparisons go many at a time.
+    columns, at = rows.T.copy(), np.zeros(n, np.int32)
+    out[:] = 0.0
+    for t in range(trees):
+        at[:] = 0
+        for d in range(depth):
+            column, bound, bit = columns[feature[t, d]], border[t, d], np.int32(1 << d)
+            for b in range(n):
+                at[b] |= bit if column[b] > bound else np.int32(0)
+        values = leaf[t]
+        for b in range(n):
+            out[b] += values[at[b]]
+    for b in range(n):
+        out[b] = 1.0 / (1.0 + math.exp(-out[b]))
 
 
 @njit

@@ -188,7 +188,7 @@ def _markup(html, eights, elements, kinds, contexts, attributes, roles, classes,
     squared and summed.
     """
     n = len(html)
-    rows, n_rows = np.zeros((1024, FLAGS + 1), np.int32), 0
+    rows, n_rows = np.empty((max(256, n >> 6), FLAGS + 1), np.int32), 0
     totals, hashes = np.zeros(N_MARKUP, np.int64), np.zeros(64, np.uint64)
     totals[TITLE_FROM] = totals[TITLE_TO] = -1
     seen = np.zeros((_SEEN, 5), np.int64)
@@ -205,11 +205,12 @@ def _markup(html, eights, elements, kinds, contexts, attributes, roles, classes,
             i += 1
             continue
         if n_rows == len(rows):
-            larger = np.zeros((2 * n_rows, FLAGS + 1), np.int32)
+            larger = np.empty((2 * n_rows, FLAGS + 1), np.int32)
             larger[:n_rows] = rows
             rows = larger
         row = rows[n_rows]
         n_rows += 1
+        row[:] = 0
         row[AT], row[KIND] = i, NOTHING
         if start >= n or not 97 <= html[start] | 32 <= 122:
             if begins(html, i, n, literals[0]):

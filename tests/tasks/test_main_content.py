@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tasks.extract import tags
+from tasks.extract import extract, tags
 from tasks.extract.blocks import N_BITS, N_PARENT, N_RUN, tokenize
 from tasks.extract.content import _is_plain, _tidy, clean, main_text
 from tasks.extract.main_content import MODEL, judge, parse
@@ -181,6 +181,17 @@ def test_the_article_and_nothing_else():
     assert "- The upper stone turns" in page.text and "Dry summers" in page.text
     for other in ("cookies", "Accept", "Sport", "Share", "Related", "bridge", "Copyright", "Terms", "grandfather"):
         assert other not in page.text
+
+
+def test_the_text_of_a_version():
+    """Whoever changes what comes out changes this test, and raises the version of the stage: corpora are kept by it."""
+    items = "- The upper stone turns, and the lower stone lies.\n- The wheel needs water, and a good deal of it."
+    assert extract.version == 3
+    assert read(PAGE).text == "\n\n".join(["The mill", SENTENCES[0], "Dry summers", SENTENCES[1], items,
+                                           "while water:\n    grind()", SENTENCES[2]])
+    assert read(PAGE, markdown=True, comments=True).text == "\n\n".join([
+        "# The mill", SENTENCES[0], "## Dry summers", SENTENCES[1], items, "```\nwhile water:\n    grind()\n```",
+        SENTENCES[2], "My grandfather was the last miller of this valley, and he told the same stories to all of us."])
 
 
 def test_comments_when_they_are_asked_for():
