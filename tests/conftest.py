@@ -18,8 +18,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores, each with
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Examples have no time limit: the first one may wait for compiled code, and no test asserts a time.
-settings.register_profile("untimed", deadline=None)
-settings.load_profile("untimed")
+# Each run has the same examples; `pytest --hypothesis-profile=explore` looks for new ones.
+settings.register_profile("same", deadline=None, derandomize=True)
+settings.register_profile("explore", deadline=None, max_examples=1000)
+settings.load_profile("same")
 
 LOCAL = ("127.", "::1", "localhost", "0.0.0.0")
 

@@ -339,14 +339,16 @@ def spell(data, offsets, table, in_word, alone):
     Args:
         data, offsets: UTF-8 of n texts.
         table: class << 21 | folded code point, for each code point (tasks.words).
-        in_word: by class, 1 for what words are made of, 2 for what joins a word that has begun.
-        alone: the class of characters that are each a word.
+        in_word: by class, 1 for what words are made of, 2 for what joins a word that has begun, 3 for what is as if not
+            there.
+        alone: the class of characters that are each a word, with what joins it.
     """
     out = np.empty(2 * (offsets[-1] - offsets[0]) + 8, np.uint8)
     ends = np.zeros(len(offsets), np.int64)
     at = 0
     for text in range(len(offsets) - 1):
-        i, end, inside, begun = offsets[text], offsets[text + 1], False, at
+        i, end, begun = offsets[text], offsets[text + 1], at
+        inside = 0                      # 1 in a word, 2 in a word of one character
         while i < end:
             b = np.int32(data[i])
             point, width = np.int32(0xFFFD), 1          # what is no UTF-8, never read beyond the text's end
@@ -362,16 +364,16 @@ def spell(data, offsets, table, in_word, alone):
             i += width
             packed = table[point]
             kind = packed >> 21
-            if kind == alone or in_word[kind] == 1 and not inside:
+            if in_word[kind] == 3:
+                continue
+            if kind == alone or in_word[kind] == 1 and inside != 1:
                 if at > begun:
                     out[at] = 32
                     at += 1
-                inside = True
+                inside = 2 if kind == alone else 1
             elif not (inside and in_word[kind]):
-                inside = False
+                inside = 0
                 continue
             at = _put(packed & 0x1FFFFF, out, at)
-            if kind == alone:
-                inside = False
         ends[text + 1] = at
     return out[:at], ends

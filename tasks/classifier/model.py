@@ -7,8 +7,8 @@ written with dimension 1 and gives the same probabilities in any fastText (2 mil
 What the features are is said in `tasks.classifier.kernel`; what is done to a text before that is its `text` setting:
 
     words   letters, digits and marks, case-folded, between single spaces; a character of a script that puts no spaces
-            between words is a word. All else separates: layout, punctuation and upper case tell where a text comes from
-            better than how good it is.
+            between words is a word, with its marks. All else separates: layout, punctuation and upper case tell where
+            a text comes from better than how good it is.
     raw     the text as it is, white space separating, as DCLM's models and most others expect it.
 """
 
@@ -78,11 +78,11 @@ def prepared(texts: pa.Array, text: Text) -> tuple[np.ndarray, np.ndarray]:
 @lru_cache(maxsize=1)
 def _characters() -> tuple[np.ndarray, np.ndarray, int]:
     """What the kernel needs to know of characters; the package that knows it imports this module."""
-    from tasks.words import CLASS_SHIFT, DIGIT, LETTER, MARK, SINGLE, code_points
+    from tasks.words import CLASS_SHIFT, DIGIT, FORMAT, LETTER, MARK, SINGLE, code_points
 
     assert CLASS_SHIFT == 21, "the kernel counts on it"
     in_word = np.zeros(32, np.uint8)
-    in_word[[LETTER, DIGIT]], in_word[MARK] = 1, 2
+    in_word[[LETTER, DIGIT]], in_word[MARK], in_word[FORMAT] = 1, 2, 3
     return code_points(), in_word, SINGLE
 
 

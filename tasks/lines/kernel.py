@@ -117,7 +117,13 @@ def find_lines(data, offsets, table, capitals, keys, places, enders, on, min_wor
             point_at += 1
             packed = table[point]
             kind, form = packed >> CLASS_SHIFT, packed & POINT_MASK
-            if kind == FORMAT:
+            if kind == FORMAT:                  # of the line's text, but of none of its words
+                if begin < 0:
+                    begin = here
+                    if open_cut:
+                        cuts[n_cuts - 1, 2] = begin - cuts[n_cuts - 1, 1]
+                        open_cut = False
+                final = here + 1
                 continue
             goes_on = in_word and (kind == LETTER or kind == DIGIT or kind == MARK)
             if in_word and not goes_on and (form == 0x27 or form == 0x2E or form == 0x2C) and i < end:

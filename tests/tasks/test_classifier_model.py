@@ -140,7 +140,7 @@ def test_words_are_runs_of_letters_digits_and_marks(text):
 @pytest.mark.parametrize(("text", "words"), [
     ("The  Mill, 1,000 times!", "the mill 1 000 times"), ("", ""), ("... -- !", ""), ("ÄRGER STRASSE", "ärger strasse"),
     ("漢字と", "漢 字 と"), ("x漢y", "x 漢 y"), ("cafe\u0301", "cafe\u0301"), ("\u0301a", "a"),
-    ("__label__hq", "label hq"), ("a\nb\0c", "a b c")])
+    ("__label__hq", "label hq"), ("a\nb\0c", "a b c"), ("㐀\u0300", "㐀\u0300"), ("ที่ดี", "ที่ ดี"), ("a\u00adb", "ab")])
 def test_spelling(text, words):
     assert spelt(text) == words
 

@@ -4,7 +4,7 @@ import unicodedata
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -90,12 +90,15 @@ def test_long_lines_keep_their_navigation_and_cookies():
 @pytest.mark.parametrize("text, expected", [
     ("Read more\nA.\n\nB.", "A.\n\nB."), ("A.\n\nRead more\n\nB.", "A.\n\nB."), ("A.\nRead more\nB.", "A.\nB."),
     ("A.\n\nRead more", "A."), ("A.\nRead more\n3 likes\n", "A.\n"), ("Read more\n3 likes", ""), ("", ""),
-    ("\n Read more \n A.", "\n A."), ("é\nRead more\nü", "é\nü")])
+    ("\n Read more \n A.", "\n A."), ("é\nRead more\nü", "é\nü"),
+    ("A.\nRead more\n\xadB.\xad", "A.\n\xadB.\xad"), ("\xadRead more\xad\nA.", "A.")])
 def test_line_feeds_go_with_their_lines(text, expected):
     assert left(text) == expected
 
 
 @settings(deadline=None)
+@example("0\n\xad0", ("c4",))
+@example("0\xad", ("c4",))
 @given(TEXT, st.sampled_from([("c4",), ("fineweb",), ("refinedweb",), ("boilerplate",), tuple(rules.PRESETS)]))
 def test_what_is_left_is_the_lines_that_stay(text, presets):
     table = cut([text], presets=presets)
