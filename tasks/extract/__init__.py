@@ -35,8 +35,8 @@ RULES = {
     "media_type": "neither HTML nor plain text (detail: the media type)",
     "too_large": "the record or its decoded body is larger (value, bytes) than max_record_bytes",
     "expansion": "the record or its body inflates by a greater factor (value) than max_expansion",
-    "too_deep": "elements nested deeper (value) than max_depth",
-    "attributes": "more attributes in an element, squared (value, summed), than max_attribute_pairs",
+    "too_deep": "elements nested deeper (value) than max_depth; engines resiliparse and trafilatura only",
+    "attributes": "more attributes in an element, squared (value, summed), than max_attribute_pairs; these engines only",
     "charset": "no encoding decodes the body: too many characters (value, share) undecodable",
     "content_encoding": "the body does not inflate as its headers say",
     "empty_text": "the page has no main text",
@@ -79,12 +79,14 @@ class Extract(BaseModel):
     max_expansion: float = Field(
         200.0, gt=1, description="largest ratio of a body's decoded to its compressed size, above 1 MiB decoded")
     max_depth: int = Field(
-        512, gt=0, description="deepest nesting of elements; browsers' parsers stop there too (Blink: 512)")
+        512, gt=0, description="deepest nesting of elements (Blink's parser stops at 512 too); engines resiliparse and "
+        "trafilatura only: the time of gristmill is linear at any depth, and it refuses no page for it")
     max_work: int = Field(
         20_000_000, gt=0, description="sum of the depths of a page's tags above which its whole visible text is taken, "
-        "because the search for the main text would take some 5 s or more")
+        "because the search for the main text would take some 5 s or more; engines resiliparse and trafilatura only")
     max_attribute_pairs: int = Field(
-        100_000_000, gt=0, description="sum over a page's tags of their attributes squared; parsing takes 1 s at this")
+        100_000_000, gt=0, description="sum over a page's tags of their attributes squared, parsing takes 1 s at this; "
+        "engines resiliparse and trafilatura only")
 
 
 extract = Stage("extract", version=3, settings=Extract, needs={}, makes=DOCUMENTS,
@@ -224,10 +226,11 @@ def _web_page(record: Record, settings: Extract) -> tuple[Page, str, int, list[s
     html = body if charset == "utf-8" else text.encode("utf-8", "replace")
     blocks = parse(html)
     cost = blocks.cost
-    if cost.depth > settings.max_depth:
-        raise _Drop("too_deep", cost.depth, settings.max_depth)
-    if cost.pairs > settings.max_attribute_pairs and settings.engine != "gristmill":
-        raise _Drop("attributes", cost.pairs, settings.max_attribute_pairs)
+    if settings.engine != "gristmill":  # which takes time linear in the bytes
+        if cost.depth > settings.max_depth:
+            raise _Drop("too_deep", cost.depth, settings.max_depth)
+        if cost.pairs > settings.max_attribute_pairs:
+            raise _Drop("attributes", cost.pairs, settings.max_attribute_pairs)
     page = main_text(text, engine=settings.engine, search=cost.work <= settings.max_work, comments=settings.comments,
                      markdown=settings.format == "markdown", blocks=blocks)
     return page, charset, len(body), rights_signals(html, headers)

@@ -205,8 +205,15 @@ DEEP = {
 
 
 @pytest.mark.parametrize("name", DEEP)
-def test_deep_nesting_is_refused(tmp_path, name):
-    result = run(tmp_path, response(0), response(1, DEEP[name].encode()), response(2), max_expansion=1e6)
+def test_deep_nesting_costs_no_page(tmp_path, name):
+    result = bounded(lambda: run(tmp_path, response(1, DEEP[name].encode()), max_expansion=1e6))
+    assert result.table["text"].to_pylist() == ["text"]
+
+
+@pytest.mark.parametrize("name", DEEP)
+def test_deep_nesting_is_refused_by_an_engine_that_it_slows_down(tmp_path, name):
+    result = run(tmp_path, response(0), response(1, DEEP[name].encode()), response(2), max_expansion=1e6,
+                 engine="resiliparse")
     assert len(result.table) == 2
     fate = result.fates.to_pylist()[0]
     assert fate["rule"] == "too_deep" and fate["value"] > 39_000 and fate["threshold"] == 512

@@ -34,6 +34,7 @@ def test_behind_a_private_key_that_is_cut_off_the_text_goes_on():
 
 
 GOOGLE = "ya29.a0AfH6SMBx_3-" + "Zk9" * 12
+SECRET = "b7Kq9ZtR2mX4vL8wPe1s"
 BEARER = "mF_9.B5f-4.1JqM0a1B2c3D4"
 
 
@@ -43,6 +44,8 @@ BEARER = "mF_9.B5f-4.1JqM0a1B2c3D4"
     (f"curl -H 'authorization: bearer {BEARER}' there", BEARER, "SECRET"),
     (f"She sent Bearer {BEARER}. Then", BEARER, "SECRET"),
     (f"Authorization: Bearer {BEARER * 20}==", BEARER * 20 + "==", "SECRET"),
+    (f"api_key\xa0: {SECRET}", SECRET, "SECRET"), (f"my secret\u3000= {SECRET}", SECRET, "SECRET"),
+    (f"access_key\x0b\x85\u202f:{SECRET}", SECRET, "SECRET"),
     ("postgres://admin:hunter2@localhost/db", "hunter2@localhost", "SECRET"),
     ("git clone https://me:Xy.7#a!b@git.example.org:8443/x.git", "Xy.7#a!b@git.example.org", "SECRET"),
     ("redis://:p@ss:w0rd@cache.example.com/0", "p@ss:w0rd@cache.example.com", "SECRET"),
