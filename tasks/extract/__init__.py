@@ -36,7 +36,7 @@ RULES = {
     "too_large": "the record or its decoded body is larger (value, bytes) than max_record_bytes",
     "expansion": "the record or its body inflates by a greater factor (value) than max_expansion",
     "too_deep": "elements nested deeper (value) than max_depth; engines resiliparse and trafilatura only",
-    "attributes": "more attributes in an element, squared (value, summed), than max_attribute_pairs; these engines only",
+    "attributes": "more attributes in an element, squared (value, summed), than max_attribute_pairs; likewise",
     "charset": "no encoding decodes the body: too many characters (value, share) undecodable",
     "content_encoding": "the body does not inflate as its headers say",
     "empty_text": "the page has no main text",

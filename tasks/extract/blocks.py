@@ -417,6 +417,7 @@ class Parsed(NamedTuple):
     weights: np.ndarray     # int32 (elements, 2): the least and the greatest weight of the names in class and id
     cost: Cost
     title: str              # the first title element, as it stands between its tags
+    html: bytes             # what was parsed: N_AT of `nodes` points into it
 
 
 NO_WORDS = tags.slots({}, 16)
@@ -438,4 +439,4 @@ def tokenize(html: bytes, vocabulary=NO_WORDS, classes=tags.CLASSES) -> Parsed:
                                     (tags.BARE_KEYS, tags.BARE_VALUES), tags.C1, vocabulary, SIGNS, MATHML_NAMES)
     first, last, pairs = totals[:PAIRS + 1].tolist()
     title = html[first:min(last, first + 10_000)].decode("utf-8", "replace") if first >= 0 else ""
-    return Parsed(*made, Cost(depth, work, pairs), title)
+    return Parsed(*made, Cost(depth, work, pairs), title, html)

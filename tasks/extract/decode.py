@@ -45,6 +45,7 @@ _META = re.compile(rb"""<meta[^>]{1,256}?charset\s*=\s*["']?\s*([A-Za-z0-9_:.+-]
 _ALONE = re.compile(rb"(?<![\x80-\xff])[\x80-\xff](?![\x80-\xff])")
 _HIGH = re.compile(rb"[\x80-\xff]")
 _RUNS = re.compile(rb"[\x80-\x9f\xa1-\xff]{4,}")         # spaces that do not break come in rows
+_PRINTABLE = re.compile(rb"[\t\n\r -~]")
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]")
 _LEAD = re.compile(rb"[\xc2-\xf4]")
 _NO_TEXT = re.compile("[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f-\x84\x86-\x9f\ue000-\uf8ff\ufffd]")
@@ -75,7 +76,7 @@ def decode_text(body: bytes, declared: str | None = None) -> tuple[str, str]:
         if marked.startswith(mark):
             body = marked[len(mark):]
             text = body.decode(name, "replace")
-            if text.count("\ufffd") <= MAX_REPLACED * len(text):
+            if _is_plausible(body, text, name):
                 return text, name  # else the mark is wrong: a template's before a body in another encoding
     if b"\0" in body[:4096] and (name := detect(body)) and name.startswith(("utf-16", "utf-32")):
         text = body.decode(name, "replace")
@@ -107,6 +108,22 @@ def decode_text(body: bytes, declared: str | None = None) -> tuple[str, str]:
         if share <= MAX_REPLACED:
             return text, label
     raise Undecodable(least)
+
+
+def _is_plausible(body: bytes, text: str, name: str) -> bool:
+    """Whether `text` may be what the bytes behind the mark of encoding `name` say.
+
+    Pairs of single-byte characters are UTF-16 too: of private use when Cyrillic ones end them, ideographs when ASCII
+    ones do. But UTF-16 that holds a space, a line feed or a tag holds NUL bytes, and in what holds none half the bytes
+    are beyond ASCII.
+    """
+    if text.count("\ufffd") > MAX_REPLACED * len(text):
+        return False
+    if not name.startswith("utf-16") or b"\0" in body or not body:
+        return True
+    return (len(_NO_TEXT.findall(text)) <= MAX_REPLACED * len(text)
+            and 10 * len(_PRINTABLE.findall(body)) < 9 * len(body)
+            and ("\ufffd" in body.decode("utf-8", "replace") or len(_LEAD.findall(body)) < _SURE_SEQUENCES))
 
 
 def detect(body: bytes) -> str | None:

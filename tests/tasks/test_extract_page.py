@@ -83,6 +83,21 @@ def test_a_byte_order_mark_that_the_bytes_belie():
     assert decode_text(broken, "windows-1251") == ("x" * 500 + "\ufffd" + "y" * 500, "utf-8")
 
 
+@pytest.mark.parametrize(("text", "encoding"), [
+    (RUSSIAN, "cp1251"), ("<html><body class=page><p>" + RUSSIAN[:60] + "</p></body></html> " * 20, "cp1251"),
+    ("<p>plain words and more plain words</p>\n" * 9, "ascii"), ("<p>" + WORDS, "cp1252"), (RUSSIAN, "utf-8"),
+])
+@pytest.mark.parametrize("mark", [codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE])
+def test_a_mark_of_utf_16_before_other_text(mark, text, encoding):
+    assert decode_text(mark + text.encode(encoding), encoding)[0] == text
+
+
+@pytest.mark.parametrize("text", [JAPANESE, CHINESE, KOREAN, "水車", RUSSIAN, "<p>x</p>", "AB", "\ue000 icon " * 9, ""])
+def test_a_mark_of_utf_16_before_utf_16(text):
+    assert decode_text(codecs.BOM_UTF16_LE + text.encode("utf-16-le"), "cp1251") == (text, "utf-16-le")
+    assert decode_text(codecs.BOM_UTF16_BE + text.encode("utf-16-be")) == (text, "utf-16-be")
+
+
 @pytest.mark.parametrize("meta", ['<meta charset="windows-1251">', "<META content='text/html; charset=CP1251' name=x>",
                                   '<?xml version="1.0" encoding="windows-1251"?>'])
 def test_a_meta_element_declares(meta):
