@@ -4,10 +4,12 @@ A version is a folder (any fsspec URI) with `manifest.json` and the files that i
 """
 
 import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
-from pathlib import Path
 
 import fsspec
 import numpy as np
@@ -16,7 +18,6 @@ import pyarrow.parquet as pq
 
 from tasks.errors import UserError
 from tasks.schema import id_words
-from tasks.storage import replacing
 
 INDEX_COLUMNS = ["doc_id", "source", "domain", "language", "repeat", "n_bytes", "n_tokens"]
 
@@ -28,24 +29,39 @@ class Corpus:
     folder: str
     manifest: dict
     digest: str
-    cache: Path | None = None           # where decoded shards are kept to be memory-mapped; None keeps them in memory
 
     @property
     def label(self) -> str:
         return f"{self.manifest['name']} version {self.manifest['version']}"
 
-    @cached_property
+    @property
     def documents(self) -> pa.Table:
         """One row a document of the token shards, in their order: INDEX_COLUMNS, shard and row (int32)."""
-        tables = []
-        for shard, entry in enumerate(self.manifest["shards"]):
-            table = _read_shard(self, entry, INDEX_COLUMNS)
-            tables.append(table.append_column("shard", pa.array(np.full(len(table), shard, np.int32)))
-                               .append_column("row", pa.array(np.arange(len(table), dtype=np.int32))))
-        if not tables:
+        return self._index[0]
+
+    @property
+    def groups(self) -> np.ndarray:
+        """Of each Parquet row group, int64 (n, 3): its shard, its number there, its first row of `documents`."""
+        return self._index[1]
+
+    @cached_property
+    def _index(self) -> tuple[pa.Table, np.ndarray]:
+        def read(shard: int) -> tuple[pa.Table, list[int]]:
+            with _parquet(self, shard) as file:
+                table = file.read(INDEX_COLUMNS, use_threads=False)
+                rows = [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
+            return table.append_column("shard", pa.array(np.full(len(table), shard, np.int32))) \
+                        .append_column("row", pa.array(np.arange(len(table), dtype=np.int32))), rows
+
+        if not self.manifest["shards"]:
             raise UserError(f"{self.folder}/manifest.json: corpus {self.label} has no token shards: build it with "
                             "input that survives the filters")
-        return pa.concat_tables(tables).combine_chunks()
+        with ThreadPoolExecutor(8) as pool:             # an object store takes its time to answer
+            tables, sizes = zip(*pool.map(read, range(len(self.manifest["shards"]))), strict=True)
+        numbers = [(shard, number) for shard, rows in enumerate(sizes) for number in range(len(rows))]
+        ends = np.cumsum([n for rows in sizes for n in rows])
+        groups = np.column_stack([np.array(numbers, np.int64).reshape(-1, 2), np.concatenate([[0], ends[:-1]])])
+        return pa.concat_tables(tables).combine_chunks(), groups
 
 
 def corpus_folder(home: str, name: str, version: int | None = None) -> str:
@@ -73,7 +89,7 @@ def corpus_folder(home: str, name: str, version: int | None = None) -> str:
     return folder
 
 
-def open_corpus(folder: str, cache: str | Path | None = None) -> Corpus:
+def open_corpus(folder: str) -> Corpus:
     """The published version in `folder`. UserError when its manifest is missing or no manifest."""
     folder = str(folder).rstrip("/")
     try:
@@ -88,7 +104,7 @@ def open_corpus(folder: str, cache: str | Path | None = None) -> Corpus:
         raise UserError(f"{folder}/manifest.json: no such file; training reads a published corpus version") from None
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise UserError(f"{folder}/manifest.json: not a corpus manifest ({error}): publish the corpus again") from None
-    return Corpus(folder, manifest, sha256(raw).hexdigest(), Path(cache) if cache else None)
+    return Corpus(folder, manifest, sha256(raw).hexdigest())
 
 
 def verify(corpus: Corpus) -> None:
@@ -108,29 +124,22 @@ def verify(corpus: Corpus) -> None:
                             f"{expected[:12]}: the file changed after publishing; restore it or build again")
 
 
-def tokens(corpus: Corpus, shard: int) -> tuple[np.ndarray, np.ndarray]:
-    """All tokens of a shard end to end (uint16 or uint32, memory-mapped with a cache) and each row's start (n + 1).
+def tokens(corpus: Corpus, group: int) -> tuple[np.ndarray, np.ndarray]:
+    """All tokens of a row group end to end (uint16 or uint32), and each document's start (n + 1).
 
     UserError when a token is outside the tokenizer that the manifest names.
     """
-    entry = corpus.manifest["shards"][shard]
-    cached = [corpus.cache / f"{entry['sha256']}.{part}.npy" for part in ("tokens", "starts")] if corpus.cache else []
-    if not cached or not all(path.exists() for path in cached):
-        column = _read_shard(corpus, entry, ["tokens"])["tokens"].combine_chunks()
-        starts = column.offsets.to_numpy().astype(np.int64)
-        flat = column.values.to_numpy()[starts[0]:starts[-1]]
-        starts = starts - starts[0]
-        n_vocab = corpus.manifest["tokenizer"]["n_vocab"]
-        if len(flat) and int(flat.max()) >= n_vocab:
-            raise UserError(f"{corpus.folder}/{entry['path']}: token {int(flat.max())} is outside its tokenizer of "
-                            f"{n_vocab} tokens: the tokenizer does not match the corpus; tokenize it again")
-        if not cached:
-            return flat, starts
-        corpus.cache.mkdir(parents=True, exist_ok=True)
-        for path, array in zip(cached, (flat, starts), strict=True):
-            with replacing(str(path)) as file:          # several ranks may write it at once, also on other machines
-                np.save(file, array)
-    return tuple(np.load(path, mmap_mode="r") for path in cached)
+    shard, number, _ = corpus.groups[group].tolist()
+    with _parquet(corpus, shard) as file:
+        column = file.read_row_group(number, ["tokens"], use_threads=False)["tokens"].combine_chunks()
+    starts = column.offsets.to_numpy().astype(np.int64)
+    flat = column.values.to_numpy()[starts[0]:starts[-1]]
+    n_vocab = corpus.manifest["tokenizer"]["n_vocab"]
+    if len(flat) and int(flat.max()) >= n_vocab:
+        path = corpus.manifest["shards"][shard]["path"]
+        raise UserError(f"{corpus.folder}/{path}: token {int(flat.max())} is outside its tokenizer of "
+                        f"{n_vocab} tokens: the tokenizer does not match the corpus; tokenize it again")
+    return flat, starts - starts[0]
 
 
 def held_out(corpus: Corpus, fraction: float = 0.01, at_least: int = 8) -> np.ndarray:
@@ -158,11 +167,15 @@ def mix(values: np.ndarray) -> np.ndarray:
         return z ^ (z >> np.uint64(31))
 
 
-def _read_shard(corpus: Corpus, entry: dict, columns: list[str]) -> pa.Table:
-    uri = f"{corpus.folder}/{entry['path']}"
+@contextmanager
+def _parquet(corpus: Corpus, shard: int) -> Iterator[pq.ParquetFile]:
+    """A token shard to read from: names as dictionaries, one request for each stretch of bytes that is wanted."""
+    uri = f"{corpus.folder}/{corpus.manifest['shards'][shard]['path']}"
+    fs, path = fsspec.core.url_to_fs(uri)
     try:
-        with fsspec.open(uri, "rb") as file:
-            return pq.ParquetFile(file, page_checksum_verification=True).read(columns)
+        with fs.open(path, "rb", cache_type="none") as file:
+            yield pq.ParquetFile(file, page_checksum_verification=True, pre_buffer=True,
+                                 read_dictionary=["source", "domain", "language"])
     except FileNotFoundError:
         raise UserError(f"{uri}: listed in the manifest but not there: restore it or build again") from None
     except (OSError, pa.ArrowException) as error:

@@ -1,43 +1,38 @@
-"""Packs documents into training rows and cuts batches from them.
+"""Cuts batches from packed documents, in an order that any rank can join at any sample.
 
-A row is `length` slots. A document of n tokens t0 .. t(n-1), the last of them end-of-text, takes n slots: the model
-reads (eot, t0 .. t(n-2)) and predicts (t0 .. t(n-1)), so each token of the corpus is a target exactly once an
-epoch, also where a long document is split over rows. Rows never share attention between documents.
+A document of n tokens t0 .. t(n-1), the last of them end-of-text, takes n slots: the model reads
+(eot, t0 .. t(n-2)) and predicts (t0 .. t(n-1)), so each token of the corpus is a target exactly once an epoch, also
+where a long document is split over rows. Rows never share attention between documents.
 
-The plan depends on (manifest sha256, length, seed, epoch) alone. Sample s of the run is row s % rows of epoch
-s // rows; which rank computes it is decided by the trainer, so the order survives a change of world size.
+A corpus is cut into blocks of about BLOCK tokens, each of row groups from all over the corpus. Blocks are packed by
+themselves and come in another order, packed anew, in each epoch; one is in memory and the next is being read. So
+memory is bounded whatever the size of the corpus, and all follows from (manifest sha256, length, seed) alone: sample s
+of the run is row s % rows of epoch s // rows. Which rank computes it is decided by the trainer: the order survives a
+change of world size.
 """
 
-from bisect import bisect_left, insort
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from hashlib import blake2b
+from functools import lru_cache
+from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from model.corpus import Corpus, mix, tokens
+from model.corpus import Corpus, tokens
+from model.packing import Plan, hashes, n_rows, pack, plan_key, shuffle
+from tasks.errors import UserError
+
+BLOCK = 1 << 26         # tokens read together and mixed with each other: 128 MiB as uint16
+READERS = 4             # row groups of a block that are fetched and decoded at once
 
 PACKING = pa.schema([("sample_id", pa.int64()), ("segment", pa.int32()), ("shard", pa.int32()), ("row", pa.int32()),
                      ("offset", pa.int32()), ("length", pa.int32()), ("doc_id", pa.uuid())])
 
-
-@dataclass(frozen=True)
-class Plan:
-    """Segments of one epoch, ordered by row. Segment i is tokens [offset, offset + length) of document `document`."""
-
-    starts: np.ndarray                  # int64 (rows + 1): the segments of row r are starts[r] .. starts[r + 1]
-    document: np.ndarray                # int64, index into the lengths that were packed
-    offset: np.ndarray                  # int64
-    length: np.ndarray                  # int64
-
-    @property
-    def rows(self) -> int:
-        return len(self.starts) - 1
-
-    def totals(self) -> np.ndarray:
-        """Targets in each row (int64): the rest is padding."""
-        return np.add.reduceat(self.length, self.starts[:-1]) if self.rows else np.zeros(0, np.int64)
+Read = Callable[[int], tuple[np.ndarray, np.ndarray | None]]
 
 
 @dataclass(frozen=True)
@@ -53,182 +48,210 @@ class Batch:
     segments: np.ndarray
 
 
-def plan_key(digest: str, length: int, seed: int, epoch: int) -> int:
-    """64 bits that decide every random choice of an epoch's plan."""
-    return int.from_bytes(blake2b(f"{digest} {length} {seed} {epoch}".encode(), digest_size=8).digest(), "big")
-
-
-def pack(lengths: np.ndarray, capacity: int, key: int) -> Plan:
-    """Best-fit-decreasing packing of documents of `lengths` tokens into rows of `capacity` (arXiv:2404.10830).
-
-    Whole where they fit; longer ones are cut into full rows and a rest that is packed like a document. Pieces of
-    equal length are interchangeable, so the packing is done on the histogram of lengths, in O(capacity log capacity)
-    whatever the number of documents; then the pieces, shuffled by `key`, are dealt to the places, and the rows are
-    shuffled. Every token is in exactly one segment.
-    """
-    lengths = np.asarray(lengths, np.int64)
-    pieces = -(-lengths // capacity)
-    document = np.repeat(np.arange(len(lengths)), pieces)
-    first = np.repeat(np.cumsum(pieces) - pieces, pieces)
-    offset = (np.arange(len(document)) - first) * capacity
-    length = np.minimum(lengths[document] - offset, capacity)
-
-    shuffled = _shuffle(len(length), key)
-    shuffled = shuffled[np.argsort(-length[shuffled], kind="stable")]       # longest first, random among equals
-    sizes, counts = np.unique(length, return_counts=True)
-    begins = np.zeros(capacity + 1, np.int64)                               # next unused piece of each length
-    begins[sizes] = counts[::-1].cumsum()[::-1] - counts
-
-    rows, order = [], []                                                    # of each place: its row, its piece
-    next_row = 0
-    for count, pattern in _patterns(sizes, counts, capacity):
-        numbers = np.arange(next_row, next_row + count)
-        next_row += count
-        for size in pattern:
-            order.append(shuffled[begins[size]:begins[size] + count])
-            rows.append(numbers)
-            begins[size] += count
-    order = np.concatenate(order) if order else np.zeros(0, np.int64)
-    rows = np.concatenate(rows) if rows else np.zeros(0, np.int64)
-    place = np.empty(next_row, np.int64)
-    place[_shuffle(next_row, key ^ 0x5DEECE66D)] = np.arange(next_row)
-    by_row = np.argsort(place[rows], kind="stable")
-    order = order[by_row]
-    starts = np.searchsorted(place[rows][by_row], np.arange(next_row + 1))
-    return Plan(starts, document[order], offset[order], length[order])
-
-
-def _patterns(sizes: np.ndarray, counts: np.ndarray, capacity: int) -> list[tuple[int, tuple[int, ...]]]:
-    """Best fit decreasing on a histogram: (number of rows, lengths in the row), rows of one pattern taken together."""
-    open_rows: dict[int, list[tuple[int, tuple[int, ...]]]] = {}           # free slots -> groups of alike rows
-    free: list[int] = []                                                    # the keys, sorted
-    done = []
-
-    def put(room: int, count: int, pattern: tuple[int, ...]) -> None:
-        if room == 0:
-            done.append((count, pattern))
-        elif count:
-            if room not in open_rows:
-                insort(free, room)
-                open_rows[room] = []
-            open_rows[room].append((count, pattern))
-
-    for size, left in zip(sizes[::-1].tolist(), counts[::-1].tolist(), strict=True):
-        while left:
-            at = bisect_left(free, size)
-            if at == len(free):
-                room, count, pattern = capacity, left, ()                   # as many new rows as could be wanted
-                count = -(-left // (capacity // size))
-            else:
-                room = free[at]
-                count, pattern = open_rows[room].pop()
-                if not open_rows[room]:
-                    del open_rows[room], free[at]
-            each = min(room // size, left)
-            full, rest = min(count, left // each), 0
-            put(room - each * size, full, pattern + (size,) * each)
-            left -= full * each
-            if full < count and left:                                       # one row takes fewer than the others
-                rest = 1
-                put(room - left * size, 1, pattern + (size,) * left)
-                left = 0
-            if pattern:
-                put(room, count - full - rest, pattern)
-    return done + [group for groups in open_rows.values() for group in groups]
-
-
-def _shuffle(n: int, key: int) -> np.ndarray:
-    """A permutation of 0 .. n-1 (int64) that `key` decides, the same on every machine and NumPy version."""
-    return np.argsort(mix(np.arange(n, dtype=np.uint64) ^ mix(np.uint64(key))), kind="stable")
-
-
 @dataclass
 class Samples:
     """Rows for the model, in an endless order over epochs.
 
-    `read(document)` gives a document's tokens and which of them count as targets (None: all of them).
+    `read(i)` gives document i's tokens and which of them count as targets (None: all of them). Documents that are not
+    in memory come in `blocks` (their indices) instead: `load(b)` reads a block, ahead of its turn in a thread of its
+    own, and gives the `read` of its documents, counted within the block.
     """
 
-    lengths: np.ndarray
-    read: Callable[[int], tuple[np.ndarray, np.ndarray | None]]
+    lengths: np.ndarray                         # tokens of each document
+    read: Read | None
     eot: int
     length: int
     digest: str
     seed: int
     targets_each: np.ndarray | None = None      # targets of each document, where `read` masks some; documents are whole
+    blocks: list[np.ndarray] | None = None
+    load: Callable[[int], Read] | None = None
+    index: np.ndarray | None = None             # of each document its row in the corpus's documents
 
     def __post_init__(self):
+        self.blocks = self.blocks or [np.arange(len(self.lengths))]
+        self._rows = np.array([n_rows(self.lengths[block], self.length) for block in self.blocks])
+        self.rows = int(self._rows.sum())       # the same in every epoch: it depends on the lengths alone
         self._plans: dict[int, Plan] = {}
-        self.rows = self.plan(0).rows           # the same in every epoch: it depends on the lengths alone
+        self._reading: dict[int, Future[Read]] = {}
+        self._lock, self._pool = Lock(), ThreadPoolExecutor(1, "read-ahead")
+        self._order = lru_cache(4)(self._order)
 
-    def plan(self, epoch: int) -> Plan:
-        if epoch not in self._plans:
-            for old in [number for number in self._plans if number < epoch - 1]:
-                del self._plans[old]
-            self._plans[epoch] = pack(self.lengths, self.length, plan_key(self.digest, self.length, self.seed, epoch))
-        return self._plans[epoch]
+    @property
+    def padding(self) -> float:
+        """The fraction of the slots of an epoch that hold no token."""
+        return 1 - float(self.lengths.sum()) / (self.rows * self.length)
+
+    def _order(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """The blocks of an epoch in turn, and the first row of each (one more: the end)."""
+        order = shuffle(len(self.blocks), plan_key(self.digest, self.length, self.seed, epoch))
+        return order, np.concatenate([[0], np.cumsum(self._rows[order])])
+
+    def place(self, sample: int) -> tuple[int, int]:
+        """Of a sample the turn (blocks counted on through the epochs) and the row in that turn's plan."""
+        epoch, row = divmod(int(sample), self.rows)
+        begins = self._order(epoch)[1]
+        turn = int(np.searchsorted(begins, row, "right")) - 1
+        return epoch * len(self.blocks) + turn, row - int(begins[turn])
+
+    def _block(self, turn: int) -> tuple[int, int]:
+        epoch, at = divmod(turn, len(self.blocks))
+        return epoch, int(self._order(epoch)[0][at])
+
+    def plan(self, turn: int) -> Plan:
+        """How the block of a turn is packed; the turns of a corpus in one block are its epochs."""
+        with self._lock:                        # asked for by the training loop and by the thread that cuts batches
+            if turn not in self._plans:
+                epoch, block = self._block(turn)
+                key = plan_key(self.digest, self.length, self.seed, epoch, block)
+                self._plans[turn] = pack(self.lengths[self.blocks[block]], self.length, key)
+                while len(self._plans) > 4:
+                    del self._plans[next(iter(self._plans))]
+            return self._plans[turn]
+
+    def _reader(self, turn: int) -> Read:
+        """The documents of a turn's block. Holds that block and reads the next; forgets all others."""
+        if self.load is None:
+            return self.read
+        with self._lock:
+            wanted = [self._block(number)[1] for number in (turn, turn + 1)]
+            for block in self._reading.keys() - set(wanted):
+                del self._reading[block]
+            for block in wanted:
+                if block not in self._reading:
+                    self._reading[block] = self._pool.submit(self.load, block)
+            now = self._reading[wanted[0]]
+        return now.result()
 
     def segments(self, sample: int) -> list[tuple[int, int, int]]:
         """(document, offset, length) of the segments of a sample."""
-        plan, row = self.plan(sample // self.rows), sample % self.rows
-        span = slice(plan.starts[row], plan.starts[row + 1])
-        columns = (plan.document[span], plan.offset[span], plan.length[span])
-        return list(zip(*(column.tolist() for column in columns), strict=True))
+        return list(zip(*(column.tolist() for column in self.pieces(sample, sample + 1)[1:]), strict=True))
 
-    def n_targets(self, samples: range) -> int:
+    def pieces(self, first: int, last: int) -> tuple[np.ndarray, ...]:
+        """Sample, document, offset and length of each segment of the samples from `first` to before `last`."""
+        parts = [(np.zeros(0, np.int64),) * 4]
+        while first < last:
+            turn, row = self.place(first)
+            plan, block = self.plan(turn), self.blocks[self._block(turn)[1]]
+            n = min(last - first, plan.rows - row)
+            span = slice(plan.starts[row], plan.starts[row + n])
+            sample = np.repeat(np.arange(first, first + n), np.diff(plan.starts[row:row + n + 1]))
+            parts.append((sample, block[plan.document[span]], plan.offset[span], plan.length[span]))
+            first += n
+        return tuple(np.concatenate(columns) for columns in zip(*parts, strict=True))
+
+    def n_targets(self, samples) -> int:
         """How many tokens of `samples` count in the loss, known without reading them."""
-        segments = [segment for sample in samples for segment in self.segments(sample)]
-        if self.targets_each is None:
-            return sum(length for _, _, length in segments)
-        return int(sum(self.targets_each[document] for document, _, _ in segments))
+        if self.targets_each is not None:
+            return int(sum(self.targets_each[self.pieces(sample, sample + 1)[1]].sum() for sample in samples))
+        places = (self.place(sample) for sample in samples)
+        return int(sum(self.plan(turn).totals[row] for turn, row in places))
 
     def batch(self, samples) -> Batch:
         """The samples as arrays; a sample of -1 is a row of padding."""
         shape = (len(samples), self.length)
         inputs, targets = np.full(shape, self.eot, np.int64), np.full(shape, -100, np.int64)
         positions, segments = np.zeros(shape, np.int64), np.full(shape, -1, np.int64)
+        now, read = -1, None
         for i, sample in enumerate(samples):
-            at = 0
-            for document, offset, length in self.segments(sample) if sample >= 0 else []:
-                text, counted = self.read(document)
-                end = at + length
-                piece = text[offset:offset + length]
-                inputs[i, at] = text[offset - 1] if offset else self.eot
-                inputs[i, at + 1:end] = piece[:-1]
-                mask = slice(None) if counted is None else counted[offset:offset + length]
-                targets[i, at:end][mask] = piece[mask]
-                positions[i, at:end] = np.arange(length)
-                segments[i, at:end] = document
-                at = end
+            if sample < 0:
+                continue
+            turn, row = self.place(sample)
+            if turn != now:
+                read = None                     # the block before may go now
+                now, read = turn, self._reader(turn)
+            plan, block = self.plan(turn), self.blocks[self._block(turn)[1]]
+            span = slice(plan.starts[row], plan.starts[row + 1])
+            document, offset, length = plan.document[span], plan.offset[span], plan.length[span]
+            end = length.cumsum()
+            begin, total = end - length, int(end[-1])
+            before, masked = [], []
+            for at, to, own, cut in zip(begin.tolist(), end.tolist(), document.tolist(), offset.tolist(), strict=True):
+                text, counted = read(own)
+                targets[i, at:to] = text[cut:cut + to - at]
+                before.append(text[cut - 1] if cut else self.eot)
+                if counted is not None:
+                    masked.append(at + np.flatnonzero(~counted[cut:cut + to - at]))
+            inputs[i, 1:total] = targets[i, :total - 1]
+            inputs[i, begin] = before
+            positions[i, :total] = np.arange(total) - np.repeat(begin, length)
+            segments[i, :total] = np.repeat(block[document], length)
+            if masked:
+                targets[i, np.concatenate(masked)] = -100
         return Batch(inputs, targets, positions, segments)
 
 
-def corpus_samples(corpus: Corpus, chosen: np.ndarray, length: int, seed: int) -> Samples:
-    """Samples of the documents of `corpus` that `chosen` names (indices into `corpus.documents`)."""
+def blocks_of(sizes: np.ndarray, block_tokens: int, key: int) -> np.ndarray:
+    """The block of each row group, from its tokens: about `block_tokens` each, one row group at least.
+
+    The corpus lies in the order of arrival, by source and crawl. It is cut into as many stretches as a block has row
+    groups, and each block gets one row group of each stretch, which `key` picks: every block is like the whole.
+    """
+    n = min(max(1, -(-int(sizes.sum()) // block_tokens)), max(1, len(sizes)))
+    stretch = np.arange(len(sizes)) // n
+    blocks = np.empty(len(sizes), np.int64)
+    blocks[np.lexsort((hashes(len(sizes), key), stretch))] = np.arange(len(sizes)) % n
+    return blocks
+
+
+def corpus_samples(corpus: Corpus, chosen: np.ndarray, length: int, seed: int, block_tokens: int = BLOCK) -> Samples:
+    """Samples of the documents of `corpus` that `chosen` names (ascending indices into `corpus.documents`).
+
+    In memory at once: two blocks (of `block_tokens` and at most one row group for each stretch more) and what READERS
+    row groups take in decoding.
+    """
+    chosen = np.asarray(chosen, np.int64)
+    lengths = corpus.documents["n_tokens"].to_numpy()[chosen].astype(np.int64)
+    group = np.searchsorted(corpus.groups[:, 2], chosen, "right") - 1
+    used, sizes = np.unique(group), np.bincount(group, lengths, len(corpus.groups))
+    block_of = np.zeros(len(corpus.groups), np.int64)
+    block_of[used] = blocks_of(sizes[used], block_tokens, plan_key(corpus.digest, length, seed, "blocks"))
+    by_block = np.argsort(block_of[group], kind="stable")
+    blocks = np.split(by_block, np.flatnonzero(np.diff(block_of[group[by_block]])) + 1)
+
+    def load(block: int) -> Read:
+        documents = blocks[block]
+        starts = np.concatenate([[0], np.cumsum(lengths[documents])])
+        out = np.empty(starts[-1], corpus.manifest["dtype"])
+        edges = [*np.flatnonzero(np.diff(group[documents], prepend=-1)).tolist(), len(documents)]
+
+        def copy(begin: int, end: int) -> None:         # the documents of one row group
+            number = int(group[documents[begin]])
+            flat, at = tokens(corpus, number)
+            n_tokens, mine = np.diff(at), chosen[documents[begin:end]] - corpus.groups[number, 2]
+            if not np.array_equal(n_tokens[mine], lengths[documents[begin:end]]):
+                shard = corpus.manifest["shards"][corpus.groups[number, 0]]["path"]
+                raise UserError(f"{corpus.folder}/{shard}: n_tokens is not the length of tokens: tokenize it again")
+            if len(mine) < len(n_tokens):
+                wanted = np.zeros(len(n_tokens), bool)
+                wanted[mine] = True
+                flat = flat[np.repeat(wanted, n_tokens)]
+            out[starts[begin]:starts[end]] = flat
+
+        with ThreadPoolExecutor(READERS) as pool:
+            list(pool.map(copy, edges[:-1], edges[1:]))
+        begins = starts.tolist()
+        return lambda i: (out[begins[i]:begins[i + 1]], None)
+
+    return Samples(lengths, None, int(corpus.manifest["tokenizer"]["eot"]), length, corpus.digest, seed,
+                   blocks=blocks, load=load, index=chosen)
+
+
+def packing(corpus: Corpus, samples: Samples, last: int, chunk: int = 1 << 16) -> Iterator[pa.Table]:
+    """Which tokens the samples before `last` hold, in the PACKING schema, `chunk` samples a table."""
     index = corpus.documents
-    shard, row = (index[name].to_numpy()[chosen] for name in ("shard", "row"))
-    lengths = index["n_tokens"].to_numpy()[chosen]
-    shards: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-
-    def read(document: int) -> tuple[np.ndarray, None]:
-        number = int(shard[document])
-        if number not in shards:
-            shards[number] = tokens(corpus, number)
-        flat, starts = shards[number]
-        return flat[starts[row[document]]:starts[row[document] + 1]], None
-
-    return Samples(lengths, read, int(corpus.manifest["tokenizer"]["eot"]), length, corpus.digest, seed)
+    for first in range(0, last, chunk):
+        sample, document, offset, length = samples.pieces(first, min(last, first + chunk))
+        segment = np.arange(len(sample)) - np.searchsorted(sample, sample)
+        columns = {"sample_id": sample, "segment": segment, "offset": offset, "length": length}
+        arrays = {name: pa.array(values).cast(PACKING.field(name).type) for name, values in columns.items()}
+        rows = pa.array(samples.index[document])
+        arrays |= {name: index[name].combine_chunks().take(rows) for name in ("shard", "row", "doc_id")}
+        yield pa.table([arrays[name] for name in PACKING.names], schema=PACKING)
 
 
-def packing_table(corpus: Corpus, chosen: np.ndarray, samples: Samples, epoch: int, last: int) -> pa.Table:
-    """The plan of an epoch in the PACKING schema, for samples below `last`: which tokens were seen, and when."""
-    plan, index = samples.plan(epoch), corpus.documents
-    row = np.repeat(np.arange(plan.rows), np.diff(plan.starts))
-    sample = row + epoch * samples.rows
-    here = sample < last
-    document = pa.array(np.asarray(chosen)[plan.document[here]])
-    columns = {"sample_id": sample, "segment": np.arange(len(row)) - plan.starts[row], "offset": plan.offset,
-               "length": plan.length}
-    arrays = {name: pa.array(values[here]).cast(PACKING.field(name).type) for name, values in columns.items()}
-    arrays |= {name: index[name].combine_chunks().take(document) for name in ("shard", "row", "doc_id")}
-    return pa.table([arrays[name] for name in PACKING.names], schema=PACKING)
+def write_packing(path: Path, last: int, corpus: Corpus, samples: Samples) -> None:
+    """`packing` as a Parquet file."""
+    with pq.ParquetWriter(path, PACKING, compression="zstd", write_page_checksum=True) as writer:
+        for table in packing(corpus, samples, last):
+            writer.write_table(table)

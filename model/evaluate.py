@@ -139,7 +139,7 @@ def evaluate(config: dict) -> dict:
     model, tokenizer, about = load_run(config["run_folder"], settings.device)
     results = []
     if config["corpus_folder"]:
-        corpus = open_corpus(config["corpus_folder"], config.get("cache"))
+        corpus = open_corpus(config["corpus_folder"])
         theirs = load_tokenizer(f"{corpus.folder}/tokenizer")
         if theirs.digest != tokenizer.digest:
             raise UserError(f"{corpus.folder}/tokenizer: tokenizer {theirs.name!r} is not the one that run "

@@ -72,7 +72,7 @@ def resume(engine, last: Path, about: dict, done: dict, rank: int) -> dict:
         torch.set_rng_state(state["cpu"])
         if "cuda" in state and torch.cuda.is_available():
             torch.cuda.set_rng_state(state["cuda"])
-    return {key: was[key] for key in done}
+    return {key: was.get(key, value) for key, value in done.items()}
 
 
 def save(engine, folder: Path, about: dict, model: ModelConfig, rank: int, keep: int) -> Path:
@@ -106,7 +106,7 @@ def finish(folder: Path, last: Path, world: int, model: ModelConfig, samples: Sa
         "loss_first": lines[0]["loss"], "loss_last": lines[-1]["loss"], "epochs": about["samples"] / samples.rows,
         "held_out_loss": lines[-1].get("held_out_loss"), "bits_per_byte": lines[-1].get("bits_per_byte"),
         "tokens_per_second": about["tokens"] / sum(line["seconds"] for line in lines),
-        "padding": 1 - float(samples.plan(0).totals().sum()) / (samples.rows * samples.length)}
+        "padding": samples.padding}
     temporary = folder / ".summary.partial"
     temporary.write_text(json.dumps(summary, indent=1, sort_keys=True))
     os.replace(temporary, folder / "summary.json")

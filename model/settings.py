@@ -76,6 +76,8 @@ class Pretrain(Optimisation):
     model: dict[str, Any] = Field({}, description="Fields laid over the preset, such as {\"n_layers\": 6}.")
     initial: str = Field("", description="Pretrained weights to start from, whose shape is taken too: a folder that "
                                          "transformers wrote, or a model on Hugging Face's hub as OWNER/NAME@COMMIT.")
+    mixture: dict[str, float] = Field({}, description="Weights of the corpus's sources, whose tokens are seen in this "
+                                                      "proportion, and of no others; {}: each token once an epoch.")
     masking: float = Field(0.15, gt=0, lt=1, description="Encoders: fraction of the tokens to be predicted.")
     whole_words: bool = Field(False, description="Encoders: the tokens of a word are masked together.")
 

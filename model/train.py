@@ -12,10 +12,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import torch
 import torch.distributed as dist
 
@@ -23,11 +23,12 @@ from model import checkpoint, run_folder
 from model.config import ModelConfig, check_fit
 from model.convert import initial_weights
 from model.corpus import held_out, open_corpus
-from model.data import Batch, Samples, corpus_samples, packing_table
+from model.data import Batch, Samples, corpus_samples, write_packing
 from model.energy import Meter
 from model.engine import DeepSpeed, Torch, bf16, start
 from model.masked import Masked, word_joins
 from model.memory import sentence
+from model.mixture import mixed_samples
 from model.optimizer import learning_rate
 from model.process import run_main
 from model.settings import Optimisation, Pretrain, parse
@@ -50,7 +51,7 @@ class Material:
 
 def pretraining(config: dict, settings: Pretrain, model: ModelConfig, length: int) -> Material:
     """The documents of a published corpus version. UserError when it does not fit the model."""
-    corpus = open_corpus(config["corpus"]["folder"], config.get("cache"))
+    corpus = open_corpus(config["corpus"]["folder"])
     if corpus.digest != config["corpus"]["manifest_sha256"]:
         raise UserError(f"{corpus.folder}/manifest.json changed since the run was configured: "
                         "start a run of another name")
@@ -58,7 +59,7 @@ def pretraining(config: dict, settings: Pretrain, model: ModelConfig, length: in
     check_fit(settings, model, n_vocab, f"corpus {corpus.label}")
     held = held_out(corpus, settings.held_out, settings.held_out_at_least)
     chosen = np.flatnonzero(~held)
-    samples = corpus_samples(corpus, chosen, length, settings.seed)
+    samples = mixed_samples(corpus, chosen, length, settings.seed, settings.mixture)
     n_tokens = int(samples.lengths.sum())
     if n_tokens < length * settings.batch:
         raise UserError(
@@ -71,17 +72,12 @@ def pretraining(config: dict, settings: Pretrain, model: ModelConfig, length: in
     n_bytes = int(corpus.documents["n_bytes"].to_numpy()[test].sum())
     few = corpus_samples(corpus, test, length, 0) if len(test) else None
 
-    def write_packing(path: Path, last: int) -> None:
-        with pq.ParquetWriter(path, packing_table(corpus, chosen, samples, 0, 0).schema, compression="zstd",
-                              write_page_checksum=True) as writer:
-            for epoch in range(-(-last // samples.rows)):
-                writer.write_table(packing_table(corpus, chosen, samples, epoch, last))
-
+    packing = partial(write_packing, corpus=corpus, samples=samples)
     if not model.causal:
         joins = word_joins(load_tokenizer(f"{corpus.folder}/tokenizer")) if settings.whole_words else None
         masked = [Masked(each, n_vocab, n_vocab, settings.masking, joins) if each else None for each in (samples, few)]
         samples, few, n_bytes = *masked, None           # bits per byte are for models that predict every token
-    return Material(samples, few, n_bytes, write_packing, f"{corpus.folder}/tokenizer",
+    return Material(samples, few, n_bytes, packing, f"{corpus.folder}/tokenizer",
                     {"corpus": {"name": corpus.manifest["name"], "version": corpus.manifest["version"],
                                 "manifest_sha256": corpus.digest}})
 

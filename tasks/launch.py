@@ -51,7 +51,7 @@ def pretrain(home: str | Root, corpus: str, version: int | None = None, run: str
     folder = _run_folder(root, run)
     about = {"name": published.manifest["name"], "version": published.manifest["version"],
              "manifest_sha256": published.digest}
-    config = {"kind": "pretrain", "run": run, "folder": str(folder), "cache": str(root.local / "cache" / "tokens"),
+    config = {"kind": "pretrain", "run": run, "folder": str(folder),
               "corpus": {"folder": published.folder, **about}, "model": asdict(shape),
               "settings": settings.model_dump(mode="json"), **start}
     if summary := _complete(folder, config):
@@ -106,7 +106,7 @@ def evaluate(home: str | Root, run: str, settings: Evaluate | None = None, corpu
     folder, work = last.parent.parent, last.parent.parent / "evaluate"
     held_out = _corpus_of(root, was, corpus, version) if settings.held_out else None
     config = {"kind": "evaluate", "run": run, "folder": str(folder), "run_folder": str(folder),
-              "cache": str(root.local / "cache" / "tokens"), "output": str(folder / "evaluation.json"),
+              "output": str(folder / "evaluation.json"),
               "corpus_folder": held_out, "settings": settings.model_dump(mode="json")}
     work.mkdir(exist_ok=True)
     with root.lock(f"trainings/{run}/evaluate/lock", f"the evaluation of {run!r}"):

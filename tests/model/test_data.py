@@ -1,14 +1,22 @@
 import json
 
+import fsspec
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from published_corpus import EOT, write_corpus
 
+from model.config import model_config
 from model.corpus import corpus_folder, held_out, open_corpus, tokens, verify
-from model.data import Samples, corpus_samples, pack, packing_table
+from model.data import PACKING, Samples, blocks_of, corpus_samples, packing
+from model.mixture import mixed_samples
+from model.packing import n_rows, pack
+from model.transformer import Transformer
 from tasks.errors import UserError
 
 
@@ -20,7 +28,8 @@ def test_every_token_is_packed_once_and_rows_are_never_overfull(lengths, capacit
     for document, offset, length in zip(plan.document, plan.offset, plan.length, strict=True):
         seen[document, offset:offset + length] += 1
     assert all((seen[i, :n] == 1).all() and not seen[i, n:].any() for i, n in enumerate(lengths))
-    totals = plan.totals()
+    totals = plan.totals
+    assert plan.rows == n_rows(np.array(lengths, dtype=np.int64), capacity)
     assert (totals <= capacity).all() and (totals > 0).all()
     whole = np.bincount(plan.document, minlength=len(lengths))
     assert all(whole[i] == -(-n // capacity) for i, n in enumerate(lengths))          # split only where it must be
@@ -53,32 +62,184 @@ def test_the_plan_follows_its_key_alone(mill):
 GOLDEN = [0, 1, 2, 3, 4, 2]
 
 
-def test_a_batch_predicts_each_token_of_each_document_once(mill, tmp_path):
-    corpus = open_corpus(corpus_folder(str(mill), "mill"), tmp_path / "cache")
-    everything = np.arange(len(corpus.documents))
-    samples = corpus_samples(corpus, everything, 100, 3)
-    found = {}
-    for row in range(samples.rows, 2 * samples.rows):                                 # the second epoch
-        batch = samples.batch([row])
-        assert samples.n_targets([row]) == (batch.targets != -100).sum()
-        for document in set(batch.segments[0].tolist()) - {-1}:
-            here = batch.segments[0] == document
-            inputs, targets = batch.inputs[0][here], batch.targets[0][here]
-            assert (batch.positions[0][here] == np.arange(here.sum())).all()
-            assert (inputs[1:] == targets[:-1]).all()                                 # what is predicted is read next
-            found.setdefault(document, []).append((inputs[0], targets.tolist()))
-    for document in everything:
-        flat, starts = tokens(corpus, int(corpus.documents["shard"][document].as_py()))
-        row = corpus.documents["row"][document].as_py()
-        whole = flat[starts[row]:starts[row + 1]].tolist()
-        pieces = sorted(found[document], key=lambda piece: -len(piece[1]))
-        assert sorted(token for _, piece in pieces for token in piece) == sorted(whole)
-        if len(pieces) == 1:
-            assert pieces[0] == (EOT, whole)
-    table = packing_table(corpus, everything, samples, 1, 10**9)
-    assert sum(table["length"].to_pylist()) == corpus.manifest["tokens"]
+@pytest.fixture(scope="module")
+def grouped(tmp_path_factory):
+    """The corpus `mill` in 3 shards of 4 or 5 row groups each."""
+    return open_corpus(str(write_corpus(tmp_path_factory.mktemp("grouped"), documents=210, shards=3, group_rows=16)))
+
+
+def documents_of(batch):
+    """(document, first input, targets) of the segments of a batch; inputs and positions are checked."""
+    for inputs, targets, positions, segments in zip(batch.inputs, batch.targets, batch.positions, batch.segments,
+                                                    strict=True):
+        for document in set(segments.tolist()) - {-1}:
+            here = segments == document
+            assert (np.diff(np.flatnonzero(here)) == 1).all() and (positions[here] == np.arange(here.sum())).all()
+            assert (inputs[here][1:] == targets[here][:-1]).all()                     # what is predicted is read next
+            yield document, int(inputs[here][0]), targets[here].tolist()
+        padding = segments == -1
+        assert (inputs[padding] == EOT).all() and (targets[padding] == -100).all()
+
+
+def whole_documents(corpus) -> list[list[int]]:
+    flats = [tokens(corpus, group) for group in range(len(corpus.groups))]
+    return [flat[begin:end].tolist() for flat, starts in flats
+            for begin, end in zip(starts[:-1], starts[1:], strict=True)]
+
+
+@pytest.mark.parametrize("block_tokens", [1, 9000, 1 << 26])                  # from a row group a block to one
+def test_an_epoch_predicts_each_token_of_each_document_once(grouped, block_tokens):
+    everything = np.arange(len(grouped.documents))
+    samples = corpus_samples(grouped, everything, 100, 3, block_tokens)
+    assert len(samples.blocks) == {1: 15, 1 << 26: 1}.get(block_tokens, len(samples.blocks)) >= 1
+    whole = whole_documents(grouped)
+    for epoch in (0, 1, 2):
+        found = {}
+        numbers = range(epoch * samples.rows, (epoch + 1) * samples.rows)
+        for row in numbers:
+            batch = samples.batch([row])
+            assert samples.n_targets([row]) == (batch.targets != -100).sum()
+            for document, first, targets in documents_of(batch):
+                found.setdefault(document, []).append((first, targets))
+        for document, text in enumerate(whole):
+            pieces = found[document]                                                  # in any order: they are a chain
+            assert len(pieces) == -(-len(text) // 100)
+            chain = [next(piece for piece in pieces if piece[1] == text[at:at + 100])
+                     for at in range(0, len(text), 100)]
+            assert [first for first, _ in chain] == [EOT, *(text[at - 1] for at in range(100, len(text), 100))]
+    table = pa.concat_tables(packing(grouped, samples, 2 * samples.rows, chunk=50))
+    assert sum(table["length"].to_pylist()) == 2 * grouped.manifest["tokens"]
     assert table["sample_id"].to_pylist() == sorted(table["sample_id"].to_pylist())
-    assert set(table["doc_id"].to_pylist()) == set(corpus.documents["doc_id"].to_pylist())
+    assert set(table["doc_id"].to_pylist()) == set(grouped.documents["doc_id"].to_pylist())
+    first_row = {shard: grouped.groups[grouped.groups[:, 0] == shard][0, 2] for shard in range(3)}
+    for sample in range(samples.rows - 2, samples.rows + 3):                          # what it says is what was read
+        lines = table.filter(pc.field("sample_id") == sample).select(PACKING.names[:-1]).to_pylist()
+        said = [token for line in lines for token in whole[first_row[line["shard"]] + line["row"]]
+                [line["offset"]:line["offset"] + line["length"]]]
+        targets = samples.batch([sample]).targets[0]
+        assert targets[targets != -100].tolist() == said and [line["segment"] for line in lines] == [*range(len(lines))]
+
+
+def test_the_order_of_samples_is_known_from_any_point(grouped):
+    """Exact resume: whoever starts at a sample, in any epoch, gets what a run from the beginning gets there."""
+    chosen = np.flatnonzero(~held_out(grouped))
+    through = corpus_samples(grouped, chosen, 64, 0, 9000)
+    assert len(through.blocks) > 3
+    n = 2 * through.rows + 40
+    order = [through.batch([sample]).targets.tobytes() for sample in range(n)]
+    assert order[:through.rows] != order[through.rows:2 * through.rows]               # an epoch has an order of its own
+    for start in range(0, n, 29):
+        late = corpus_samples(grouped, chosen, 64, 0, 9000)
+        assert late.batch([start]).targets.tobytes() == order[start]
+        assert late.batch([max(0, start - 1)]).targets.tobytes() == order[max(0, start - 1)]       # back is allowed
+    one, other = corpus_samples(grouped, chosen, 64, 1, 9000), corpus_samples(grouped, chosen, 48, 0, 9000)
+    assert one.batch([0]).targets.tobytes() != order[0] and other.batch([0]).targets.shape == (1, 48)
+
+
+def test_blocks_are_bounded_and_like_the_whole(grouped):
+    sizes = np.random.default_rng(0).integers(50, 150, 1000)
+    blocks = blocks_of(sizes, 5000, 1)
+    totals = np.bincount(blocks, sizes)
+    assert len(totals) == -(-sizes.sum() // 5000) and totals.max() < 5000 + 10 * 150
+    half = np.bincount(blocks, sizes * (np.arange(1000) < 500))                       # a source that came first
+    assert abs(half / totals - half.sum() / totals.sum()).max() < 0.12
+    assert (blocks_of(sizes, 5000, 2) != blocks).any()
+    # no more than two blocks are held, whatever is read
+    samples = corpus_samples(grouped, np.arange(len(grouped.documents)), 64, 0, 1)
+    for sample in range(samples.rows):
+        samples.batch([sample])
+        assert len(samples._reading) <= 2
+
+
+def test_a_corpus_in_an_object_store_gives_the_same_batches_read_ahead(grouped):
+    remote = "memory://bucket/mill/1"
+    fs = fsspec.filesystem("memory")
+    fs.put(grouped.folder, "/bucket/mill/1", recursive=True)
+    try:
+        here, there = (corpus_samples(open_corpus(folder), np.arange(210), 64, 0, 9000)
+                       for folder in (grouped.folder, remote))
+        assert all(samples.load is not None for samples in (here, there))
+        batches = [here.batch(range(sample, sample + 8)) for sample in range(0, here.rows, 8)]
+        there.batch([0])
+        read, wanted = there._reading, [there._block(turn)[1] for turn in (0, 1)]
+        assert set(read) == set(wanted) and read[wanted[1]].result() is not None      # the next block is on its way
+        for at, batch in enumerate(batches):
+            assert (batch.targets == there.batch(range(8 * at, 8 * at + 8)).targets).all()
+        verify(open_corpus(remote))
+        gone = corpus_samples(open_corpus(remote), np.arange(210), 64, 0, 9000)
+        for path in fs.ls("/bucket/mill/1/tokens", detail=False):
+            fs.rm(path)
+        with pytest.raises(UserError, match="memory://bucket/mill/1/tokens/shard-.*not there"):
+            gone.batch([0])                                                           # said by the thread that reads
+    finally:
+        fs.rm("/bucket", recursive=True)
+
+
+def test_packed_documents_do_not_see_each_other(grouped):
+    """Logits in a packed row are those of its documents alone."""
+    samples = corpus_samples(grouped, np.arange(210), 128, 0, 9000)
+    net = Transformer(model_config("tiny", vocab_size=261, context=128, n_layers=2, width=32, hidden=64)).initialise(0)
+    batch = samples.batch(range(6))
+    arrays = [torch.from_numpy(a) for a in (batch.inputs, batch.positions, batch.segments)]
+    with torch.no_grad():
+        packed = net(*arrays)
+        n = 0
+        for row in range(6):
+            for document in set(batch.segments[row].tolist()) - {-1}:
+                here = arrays[2][row] == document
+                alone = net(arrays[0][row][here][None])
+                torch.testing.assert_close(packed[row][here], alone[0], atol=1e-6, rtol=0)
+                n += 1
+    assert n > 8
+
+
+WEIGHTS = {"web": 1.0, "books": 3.0}
+
+
+def test_a_mixture_has_the_shares_that_were_asked_for(grouped):
+    everything = np.arange(210)
+    mixture = mixed_samples(grouped, everything, 64, 0, WEIGHTS, 9000)
+    books = np.array(grouped.documents["source"].to_pylist()) == "books"
+    last = 12_000
+    sample, document, _, length = mixture.pieces(0, last)
+    assert sample.tolist() == sorted(sample.tolist()) and set(sample.tolist()) == set(range(last))
+    of_books = books[mixture.index[document]]
+    assert abs(length[of_books].sum() / length.sum() - 0.75) < 0.001
+    assert abs(len(np.unique(sample[of_books])) / last - 0.75) < 0.0005
+    for at in range(0, last, 400):                      # each stretch, too
+        part = np.unique(sample[of_books & (sample >= at) & (sample < at + 400)])
+        assert abs(len(part) - 300) <= 2
+    # each source by itself: every token once before any comes again
+    rows = mixture.parts[1].rows
+    seen = np.flatnonzero(of_books)[np.unique(sample[of_books], return_inverse=True)[1] < rows]
+    assert length[seen].sum() == grouped.documents["n_tokens"].to_numpy()[books].sum()
+    assert mixture.epochs(last)[1] == pytest.approx(9000 / rows)
+
+
+def test_a_mixture_gives_the_samples_it_says(grouped):
+    mixture = mixed_samples(grouped, np.arange(210), 64, 0, WEIGHTS, 9000)
+    whole, index = whole_documents(grouped), mixture.index
+    batch = mixture.batch([*range(65_530, 65_546), -1])                               # over the end of a period
+    for document, _, targets in documents_of(batch):
+        text = whole[index[document]]
+        assert targets in [text[at:at + 64] for at in range(0, len(text), 64)]
+    assert mixture.n_targets(range(65_530, 65_546)) == (batch.targets != -100).sum()
+    assert mixture.segments(65_540) == list(zip(*(c.tolist() for c in mixture.pieces(65_540, 65_541)[1:]), strict=True))
+    again = mixed_samples(grouped, np.arange(210), 64, 0, WEIGHTS, 9000).batch([65_540])
+    assert (again.targets[0] == batch.targets[10]).all()
+    assert isinstance(mixed_samples(grouped, np.arange(210), 64, 0, {}), Samples)
+    table = pa.concat_tables(packing(grouped, mixture, 50))
+    assert set(table["sample_id"].to_pylist()) == set(range(50))
+
+
+@pytest.mark.parametrize(("weights", "says"), [
+    ({"web": 1, "boks": 1}, "setting mixture.boks: .* 0 tokens of that source .* its sources are books, web"),
+    ({"web": 1, "books": 0}, "setting mixture.books: 0 of 1 is too small a share"),
+    ({"web": 1, "books": 1e-6}, "setting mixture.books: .* too small"),
+])
+def test_mixtures_that_cannot_be_are_refused(grouped, weights, says):
+    with pytest.raises(UserError, match=says):
+        mixed_samples(grouped, np.arange(210), 64, 0, weights)
 
 
 def test_samples_do_not_depend_on_the_number_of_ranks(mill):
@@ -107,15 +268,6 @@ def test_held_out_documents_are_stable_and_few(mill, tmp_path):
     assert (larger[held]).all() and 15 <= larger.sum() <= 45                          # a larger fraction holds the same
     few = open_corpus(str(write_corpus(tmp_path, documents=6)))
     assert held_out(few, 0.01, 8).sum() == 3
-
-
-def test_the_cache_gives_the_same_tokens(mill, tmp_path):
-    folder = corpus_folder(str(mill), "mill")
-    plain, cached = open_corpus(folder), open_corpus(folder, tmp_path)
-    for _ in range(2):
-        for a, b in zip(tokens(plain, 1), tokens(cached, 1), strict=True):
-            assert (a == b).all()
-    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".npy", ".npy"]
 
 
 def test_a_missing_or_changed_version_is_named(tmp_path):

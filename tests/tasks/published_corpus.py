@@ -28,8 +28,8 @@ def write_tokenizer(folder: Path) -> dict[str, str]:
 
 
 def write_corpus(home: Path, name: str = "mill", documents: int = 120, shards: int = 2, seed: int = 0,
-                 version: int = 1) -> Path:
-    """Publishes `documents` texts of 5 to 120 words; returns the version folder."""
+                 version: int = 1, group_rows: int | None = None) -> Path:
+    """Publishes `documents` texts of 5 to 120 words, `group_rows` a row group; returns the version folder."""
     rng = np.random.default_rng(seed)
     folder = home / "corpora" / name / "versions" / f"{version:06d}"
     (folder / "tokens").mkdir(parents=True)
@@ -51,7 +51,8 @@ def write_corpus(home: Path, name: str = "mill", documents: int = 120, shards: i
             }
         )
         path = f"tokens/shard-{shard:05d}.parquet"
-        pq.write_table(table, folder / path, compression="zstd", write_page_checksum=True)
+        pq.write_table(table, folder / path, compression="zstd", write_page_checksum=True,
+                       row_group_size=group_rows)
         counts = sum(map(len, tokens)), sum(map(len, texts))
         total = [total[0] + counts[0], total[1] + counts[1]]
         entries.append({"path": path, "sha256": sha256((folder / path).read_bytes()).hexdigest(), "rows": len(texts),
