@@ -56,7 +56,7 @@ def columns_read(settings: Filter) -> dict[str, set[str]]:
 @lru_cache(maxsize=64)
 def _columns_of(rules: tuple[tuple[str, ...], ...]) -> list[set[str]]:
     """The columns that each rule's SQL expressions read, as DuckDB's own parser sees them."""
-    with duckdb.connect(":memory:", config={"threads": 1}) as connection:
+    with _database().cursor() as connection:
         return [_columns(connection, expressions) for expressions in rules]
 
 
@@ -171,14 +171,29 @@ def evaluate(pages: pa.Table, settings: Filter) -> pa.ListArray:
     sql, parameters = query(settings, languages)
     table = pages.drop_columns([name for name in ("doc_id",) if name in pages.column_names]).append_column(
         "position", pa.array(np.arange(len(pages))))
-    # One thread, since a pool gives each core a process; no way out of the database for an expression.
-    with duckdb.connect(":memory:", config={"threads": 1, "enable_external_access": False}) as connection:
+    with _database().cursor() as connection:
         connection.register("pages", table)
         try:
-            return connection.sql(sql, params=parameters).to_arrow_table()["failed"].combine_chunks()
+            # Through a table: what gives Arrow at once would plan the rules twice.
+            connection.execute(_parsed(f"CREATE TEMP TABLE decided AS {sql}"), parameters)
+            return connection.sql("SELECT failed FROM decided").to_arrow_table()["failed"].combine_chunks()
         except duckdb.BinderException:
             check(settings, pages.column_names)
             raise
+
+
+@lru_cache(maxsize=4)
+def _parsed(sql: str) -> duckdb.Statement:
+    """A statement, for many shards: to parse the rules takes as long as to plan and run them."""
+    statement, = _database().extract_statements(sql)
+    return statement
+
+
+@lru_cache(maxsize=1)
+def _database() -> duckdb.DuckDBPyConnection:
+    """An empty database, of which each use takes a cursor; to make one takes as long as a shard's rules."""
+    # One thread, since a pool gives each core a process; no way out of the database for an expression.
+    return duckdb.connect(":memory:", config={"threads": 1, "enable_external_access": False})
 
 
 def _without_detail(failed: pa.ListArray) -> pa.ListArray:
