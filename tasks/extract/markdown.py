@@ -4,28 +4,34 @@ As Markdown (https://spec.commonmark.org/0.31.2/; tables as in https://github.gi
 headings, quotations, tables and fences around code.
 """
 
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
 from tasks.extract import tags
-from tasks.extract.blocks import N_BITS, N_ORDINAL, N_PARENT, N_TAG, Parsed
+from tasks.extract.attributes import attributes, mentions, number
+from tasks.extract.blocks import N_AT, N_CHARS, N_CHILDREN, N_ORDINAL, N_PARENT, N_TAG, Parsed
+from tasks.extract.code_blocks import fenced, is_gutter, language, without_numbers
 from tasks.extract.hashes import source_key
-from tasks.extract.text import END, PARENT, START
+from tasks.extract.tables import LONG_CELL, Row, Tables, lay_out
+from tasks.extract.text import BOLD, CHARS, END, PARENT, START
 
-_LI, _TR, _TD, _TH, _TABLE, _UL, _OL, _MENU, _DL, _PRE, _QUOTE = (
-    tags.TAG[n] for n in "li tr td th table ul ol menu dl pre blockquote".split())
-_HEADINGS = {tags.TAG[f"h{n}"]: n for n in range(1, 7)}
-_ITEM, _ROW, _CELL, _IN_TABLE, _LISTS, _NUMBERED, _LIST, _HEADING = range(8)
+_LI, _TR, _TD, _TH, _TABLE, _UL, _OL, _MENU, _DL, _PRE, _LISTING, _BLOCKQUOTE = (
+    tags.TAG[n] for n in "li tr td th table ul ol menu dl pre listing blockquote".split())
 _H1, _H6 = tags.TAG["h1"], tags.TAG["h6"]
-_LONG_CELL = 300             # characters from which on a cell is no entry of a table but a part of the page's layout
+_MARKS = {tags.TAG[f"h{n}"]: "#" * n + " " for n in range(1, 7)}
+_DEEPEST = 32                # columns of indentation, signs of quotation: beyond, depth is not shown
+# What an element lies in, by number (0: none): item, row, cell, table, outermost list, code, heading (its tag),
+# outermost quotation; how deep in lists and quotations; of a table, whether it holds another or code.
+(_ITEM, _ROW, _CELL, _IN_TABLE, _LIST, _CODE, _HEADING, _QUOTE, _LISTS, _QUOTES, _HOLDS, _N_PLACES) = range(12)
 
 
 @njit
 def _lay_out(nodes):
-    """The item, row, cell, table and list that each element lies in (0: none), how many lists, and its heading."""
-    places = np.zeros((len(nodes), 8), np.int32)
+    """int32 (elements, _N_PLACES): what each element lies in."""
+    places = np.zeros((len(nodes), _N_PLACES), np.int32)
     for k in range(1, len(nodes)):
         place, tag = places[k], nodes[k, N_TAG]
         place[:] = places[nodes[k, N_PARENT]]
@@ -36,11 +42,19 @@ def _lay_out(nodes):
         elif tag == _TD or tag == _TH:
             place[_CELL], place[_ITEM], place[_LISTS], place[_LIST] = k, 0, 0, 0
         elif tag == _TABLE:
-            place[_IN_TABLE], place[_ROW], place[_CELL] = k, 0, 0
+            if nodes[k, N_CHARS]:
+                places[place[_IN_TABLE], _HOLDS] = 1
+            place[_IN_TABLE], place[_ROW], place[_CELL], place[_HOLDS] = k, 0, 0, 0
         elif tag == _UL or tag == _OL or tag == _MENU or tag == _DL:
             if tag != _DL:
                 place[_LISTS] += 1
-            place[_NUMBERED], place[_LIST] = tag == _OL, k if place[_LIST] == 0 else place[_LIST]
+            place[_LIST] = k if place[_LIST] == 0 else place[_LIST]
+        elif tag == _PRE or tag == _LISTING:
+            place[_CODE] = k
+            places[place[_IN_TABLE], _HOLDS] = 1
+        elif tag == _BLOCKQUOTE:
+            place[_QUOTE] = k if place[_QUOTE] == 0 else place[_QUOTE]
+            place[_QUOTES] += 1
         elif _H1 <= tag <= _H6:
             place[_HEADING] = tag
     return places
@@ -59,7 +73,7 @@ _places = _entry(source_key("tags", "blocks"))
 
 
 class _Piece(NamedTuple):
-    """What stands on lines of its own: a block, or the cells of a row."""
+    """What stands on lines of its own: a block, a table, or the cells of a row."""
 
     text: str
     place: list[int]
@@ -70,71 +84,175 @@ def render(page: Parsed, chosen: np.ndarray, markdown: bool) -> str:
     """The text of the blocks whose numbers are `chosen`, in their order.
 
     Paragraphs are two line feeds apart, the items of a list and the rows of a table one; items begin with a hyphen or
-    their number, cells are a tabulator apart.
+    their number and are indented by what they lie in; cells are a tabulator apart, with none left out where the table
+    is one of data.
     """
-    data, places = page.text.tobytes(), _places(page.nodes)
-    blocks = page.blocks[chosen]
-    parents = blocks[:, PARENT]
-    bits, at = page.nodes[parents, N_BITS].tolist(), places[parents].tolist()
-    texts = [data[start:end].decode("utf-8", "replace") for start, end in blocks[:, [START, END]].tolist()]
-    written: list[str] = []
-    before: _Piece | None = None
-    ordinals = page.nodes[:, N_ORDINAL]
-    b, item = 0, 0
-    while b < len(texts):
-        place = at[b]
-        end = b + 1
-        while place[_ROW] and end < len(texts) and at[end][_ROW] == place[_ROW]:
-            end += 1
-        if end > b + 1 and (cells := _cells(texts[b:end], at[b:end], bits[b:end])):
-            if markdown:
-                cells = [cell.replace("|", "\\|") for cell in cells]
-            piece = _Piece(f"| {' | '.join(cells)} |" if markdown else "\t".join(cells), place, True)
-            if markdown and not (before and before.row and before.place[_IN_TABLE] == place[_IN_TABLE]):
-                piece = piece._replace(text=f"{piece.text}\n|{' --- |' * len(cells)}")
-            b = end
+    return _Writer(page, chosen, markdown).text()
+
+
+class _Writer:
+    """One page on its way to text."""
+
+    def __init__(self, page: Parsed, chosen: np.ndarray, markdown: bool):
+        self._page, self._markdown = page, markdown
+        self._places = _places(page.nodes)
+        data, self._blocks = page.text.tobytes(), page.blocks[chosen]
+        self._at = self._places[self._blocks[:, PARENT]].tolist()
+        self._texts = [data[start:end].decode("utf-8", "replace")
+                       for start, end in self._blocks[:, [START, END]].tolist()]
+        self._known: dict[int, list[Row]] = {}             # tables
+        self._starts: dict[int, tuple[int, int]] = {}      # of ordered lists: the number before the first, the step
+        self._open: list[tuple[int, int, str]] = []        # items that are being written: depth, element, indentation
+        self._of_list, self._goes_on = 0, False            # whether the last block of a list was no item's first
+
+    @cached_property
+    def _tables(self) -> Tables:
+        return Tables(self._page, self._places[:, _ROW], self._places[:, _IN_TABLE])
+
+    def text(self) -> str:
+        written: list[str] = []
+        before: _Piece | None = None
+        b, at = 0, self._at
+        while b < len(at):
+            place = at[b]
+            if place[_ROW]:
+                b, piece = self._row(b)
+            else:
+                piece = _Piece(self._block(b, place), place, False)
+                b += 1
+            if before:
+                written.append(self._between(before, piece))
+            written.append(piece.text)
+            before = piece
+        return "".join(written)
+
+    def _block(self, b: int, place: list[int]) -> str:
+        text = self._texts[b]
+        if place[_CODE]:
+            text = without_numbers(self._page, place[_CODE], text)
+            if not self._markdown:
+                return text
+            text = fenced(text, language(self._page, place[_CODE]))
+        elif self._markdown and place[_HEADING]:
+            text = _MARKS[place[_HEADING]] + " ".join(text.split())
+        return self._marked(text, place) if place[_ITEM] or place[_QUOTE] and self._markdown else text
+
+    def _marked(self, text: str, place: list[int]) -> str:
+        """`text` with the mark of its item, its indentation, the signs of its quotation."""
+        quote = "> " * min(place[_QUOTES], _DEEPEST) if self._markdown else ""
+        first = rest = ""
+        if place[_ITEM]:
+            first, rest = self._indent(place)
+            if not self._markdown:
+                rest = ""
+        if place[_ITEM] < place[_QUOTE]:
+            first, rest = first + quote, rest + quote
         else:
-            text = _marked(texts[b], place, bits[b]) if markdown else texts[b]
-            if place[_ITEM] and not bits[b] & tags.IN_PRE:
-                indent = "  " * (place[_LISTS] - 1)
-                mark = f"{ordinals[place[_ITEM]]}. " if place[_NUMBERED] else "- "
-                text = indent + (mark if place[_ITEM] != item else " " * len(mark) if markdown else "") + text
-            piece = _Piece(text, place, False)
-            b += 1
-        item = place[_ITEM] or item
-        if before:
-            written.append(_between(before, piece))
-        written.append(piece.text)
-        before = piece
-    return "".join(written)
+            first, rest = quote + first, quote + rest
+        return first + (text.replace("\n", "\n" + rest) if rest else text)
 
+    def _indent(self, place: list[int]) -> tuple[str, str]:
+        """What stands before the first line of a block in an item, and before its others."""
+        if place[_LIST] != self._of_list:
+            self._open, self._of_list = [], place[_LIST]
+        items, depth = self._open, place[_LISTS]
+        while items and (items[-1][0] > depth or items[-1][0] == depth and items[-1][1] != place[_ITEM]):
+            items.pop()
+        indent = items[-1][2] if items else ""
+        self._goes_on = bool(items) and items[-1][1] == place[_ITEM]
+        if self._goes_on:
+            return indent if self._markdown else "", indent
+        mark = self._mark(place[_ITEM])
+        inner = indent + " " * len(mark) if len(indent) < _DEEPEST else indent
+        items.append((depth, place[_ITEM], inner))
+        return indent + mark, inner
 
-def _cells(texts: list[str], places: list[list[int]], bits: list[int]) -> list[str]:
-    """The texts of a row by cells; nothing when it is rather a part of the page's layout than of a table."""
-    if any(len(text) > _LONG_CELL or bit & tags.IN_PRE for text, bit in zip(texts, bits, strict=True)):
-        return []
-    cells: dict[int, str] = {}
-    for text, place in zip(texts, places, strict=True):
-        cells[place[_CELL]] = " ".join([*cells.get(place[_CELL], "").split("\n"), *text.split("\n")]).strip()
-    return list(cells.values()) if len(cells) > 1 else []
+    def _mark(self, item: int) -> str:
+        nodes, html = self._page.nodes, self._page.html
+        parent = int(nodes[item, N_PARENT])
+        if nodes[parent, N_TAG] != _OL:
+            return "- "
+        if parent not in self._starts:
+            first, step, at = 1, 1, int(nodes[parent, N_AT])
+            if mentions(html, at, b"start", b"reversed"):
+                found = attributes(html, at)
+                step = -1 if "reversed" in found else 1
+                start = number(found.get("start"))
+                first = start if start is not None else int(nodes[parent, N_CHILDREN]) if step < 0 else 1
+            self._starts[parent] = first - step, step
+        before, step = self._starts[parent]
+        ordinal, at = int(nodes[item, N_ORDINAL]), int(nodes[item, N_AT])
+        if mentions(html, at, b"value") and (value := number(attributes(html, at).get("value"))) is not None:
+            before = value - step * ordinal
+            self._starts[parent] = before, step
+        return f"{before + step * ordinal}. "
 
+    def _row(self, b: int) -> tuple[int, _Piece]:
+        """(number of the next block, piece) of the table, of the row, or of the block alone that begins with `b`."""
+        at, place = self._at, self._at[b]
+        table = place[_IN_TABLE]
+        if table not in self._known:
+            self._known[table] = [] if self._places[table, _HOLDS] else self._tables.rows(table)
+        end = b + 1
+        if rows := self._known[table]:
+            while end < len(at) and at[end][_IN_TABLE] == table and at[end][_ROW]:
+                end += 1
+            if all(place[_CELL] for place in at[b:end]):
+                return end, self._table(rows, b, end)
+            end, self._known[table] = b + 1, []
+        while end < len(at) and at[end][_ROW] == place[_ROW]:
+            end += 1
+        if end > b + 1 and (cells := self._cells(b, end)):
+            return end, _Piece("\t".join(cells), place, True)
+        while place[_CODE] and b + 1 < end and is_gutter(self._texts[b]) and any(p[_CODE] for p in at[b + 1:end]):
+            b += 1                                         # numbers of lines in a cell beside the code
+            place = at[b]
+        return b + 1, _Piece(self._block(b, place), place, False)
 
-def _between(before: _Piece, piece: _Piece) -> str:
-    old, new = before.place, piece.place
-    if new[_LIST] and new[_LIST] == old[_LIST]:
-        return "\n"
-    if new[_IN_TABLE] and new[_IN_TABLE] == old[_IN_TABLE] and new[_ROW] != old[_ROW] and (
-            before.row and piece.row or len(before.text) + len(piece.text) < _LONG_CELL):
-        return "\n"
-    return "\n\n"
+    def _cells(self, b: int, end: int) -> list[str]:
+        """The texts of a row by cells; nothing when it is rather a part of the page's layout than of a table."""
+        if any(len(self._texts[k]) > LONG_CELL or self._at[k][_CODE] for k in range(b, end)):
+            return []
+        cells = self._by_cell(b, end)
+        return list(cells.values()) if len(cells) > 1 else []
 
+    def _by_cell(self, b: int, end: int) -> dict[int, str]:
+        cells: dict[int, str] = {}
+        for place, text in zip(self._at[b:end], self._texts[b:end], strict=True):
+            text = text.replace("\n", " ")
+            cells[place[_CELL]] = f"{cells[place[_CELL]]} {text}" if place[_CELL] in cells else text
+        return cells
 
-def _marked(text: str, place: list[int], bits: int) -> str:
-    if bits & tags.IN_PRE:
-        fence = "```" if "```" not in text else "~~~~"
-        return f"{fence}\n{text}\n{fence}"
-    if place[_HEADING]:
-        return f"{'#' * _HEADINGS[place[_HEADING]]} {' '.join(text.split())}"
-    if bits & tags.IN_QUOTE:
-        return "> " + text.replace("\n", "\n> ")
-    return text
+    def _table(self, rows: list[Row], b: int, end: int) -> _Piece:
+        place = self._places[self._at[b][_IN_TABLE]].tolist()
+        blocks = self._blocks[b:end]
+        printed = (2 * blocks[:, BOLD] > blocks[:, CHARS]).tolist()
+        plain = {place[_CELL] for place, is_bold in zip(self._at[b:end], printed, strict=True) if not is_bold}
+        cells = self._by_cell(b, end)
+        if self._markdown:
+            cells = {cell: text.replace("|", "\\|") for cell, text in cells.items()}
+        grid = lay_out(rows, cells, cells.keys() - plain)
+        if not self._markdown:
+            return _Piece("\n".join(grid.above + ["\t".join(row).rstrip("\t") for row in grid.rows]), place, True)
+        parts = list(grid.above)
+        if grid.rows:
+            lines = [f"| {' | '.join(row)} |" for row in [grid.names, *grid.rows[grid.heads:]]]
+            parts.append("\n".join([lines[0], "|" + " --- |" * len(grid.names), *lines[1:]]))
+        text = "\n\n".join(parts)
+        return _Piece(self._marked(text, place) if place[_ITEM] or place[_QUOTE] else text, place, True)
+
+    def _between(self, before: _Piece, piece: _Piece) -> str:
+        old, new = before.place, piece.place
+        gap = "\n\n"
+        if new[_LIST] and new[_LIST] == old[_LIST]:
+            loose = self._markdown and new[_ITEM] and self._goes_on and not (
+                new[_CODE] or old[_CODE] or new[_HEADING] or old[_HEADING])
+            gap = "\n\n" if loose or self._markdown and piece.row else "\n"
+        elif new[_IN_TABLE] and new[_IN_TABLE] == old[_IN_TABLE] and new[_ROW] != old[_ROW] and (
+                before.row and piece.row or len(before.text) + len(piece.text) < LONG_CELL) or (
+                piece.row and not new[_ROW] and old[_IN_TABLE] == new[_IN_TABLE] and not self._markdown):
+            gap = "\n"
+        if self._markdown and gap == "\n\n" and new[_QUOTE] and new[_QUOTE] == old[_QUOTE]:
+            indent = self._open[-1][2] if new[_ITEM] and new[_ITEM] < new[_QUOTE] and self._open else ""
+            return f"\n{indent}{('> ' * min(old[_QUOTES], new[_QUOTES], _DEEPEST)).rstrip()}\n"
+        return gap

@@ -257,6 +257,7 @@ def test_an_exception_is_a_fate_with_its_class_only(tmp_path, monkeypatch):
     def broken(html, **_):
         raise RuntimeError(html)
 
+    run(tmp_path, response(1))                          # what is compiled before the first page is no page
     monkeypatch.setattr(extraction, "main_text", broken)
     assert only_fate(run(tmp_path, response(1))) == ("error", None, None, "RuntimeError")
 

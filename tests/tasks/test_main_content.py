@@ -141,7 +141,7 @@ def test_markdown():
     assert whole(TABLE, True) == "| mill | stones |\n| --- | --- |\n| upper | 4 \\| 5 |\n| lower | 2 |"
     assert whole("<h1>A\n<br>b</h1><h3>c</h3>d<blockquote>e<br>f</blockquote><pre>\n  g\nh</pre>", True) == (
         "# A b\n\n### c\n\nd\n\n> e\n> f\n\n```\n  g\nh\n```")
-    assert "- water\n  much of it" in whole(LISTS, True) and "1. fill\n2. grind" in whole(LISTS, True)
+    assert "- water\n\n  much of it" in whole(LISTS, True) and "1. fill\n2. grind" in whole(LISTS, True)
 
 
 def test_a_table_that_is_the_layout_keeps_its_paragraphs():
