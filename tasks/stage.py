@@ -19,7 +19,6 @@ import json
 import logging
 import sys
 import time
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -33,6 +32,7 @@ from pydantic import BaseModel
 
 from tasks import ledger
 from tasks.errors import UserError
+from tasks.mapped import library_version
 from tasks.pool import Limits, Outcome, ShardError, shared_pool
 from tasks.pool_child import NO_ITEM, attempt, set_poisoned
 from tasks.schema import FATES, id_words
@@ -162,7 +162,7 @@ class Stage:
             "version": self.version,
             "settings": settings.model_dump(mode="json"),
             "resources": [resource_digest(uri) for uri in self.resources(settings)],
-            "libraries": {name: _library_version(name) for name in self.libraries},
+            "libraries": {name: library_version(name) for name in self.libraries},
         }
 
         def digests(value):
@@ -178,11 +178,6 @@ class Stage:
 
     def folder(self, key: str) -> str:
         return f"work/{self.name}/{key[:2]}/{key}"
-
-
-@lru_cache(maxsize=64)
-def _library_version(name: str) -> str:
-    return unicodedata.unidata_version if name == "unicodedata" else importlib.metadata.version(name)
 
 
 def _named(module: str, attribute: str) -> Stage:

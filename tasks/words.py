@@ -25,6 +25,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from tasks.mapped import mapped
+
 # Classes of code points; the kernel knows them by these values.
 OTHER, LETTER, DIGIT, MARK, SINGLE, FORMAT, SPACE, TERMINAL, CLOSING, BULLET = range(10)
 CLASS_SHIFT = 21             # code points need 21 bits; the class lies above
@@ -52,10 +54,19 @@ FNV_OFFSET, FNV_PRIME = 0xCBF29CE484222325, 0x100000001B3
 GRAM_BASE = 0x9E3779B97F4A7C15   # odd: multiplication by it loses nothing modulo 2**64
 
 
-@lru_cache(maxsize=1)
 def code_points() -> np.ndarray:
     """int32 table of 0x110000 entries: class << 21 | case-folded code point."""
-    table = np.arange(0x110000, dtype=np.int32)
+    return _tables()[0]
+
+
+def capitals() -> np.ndarray:
+    """uint8 table of 0x110000 entries: 1 for upper-case letters (category Lu and what else Python calls upper)."""
+    return _tables()[1]
+
+
+@mapped(libraries=("unicodedata",))
+def _tables() -> tuple[np.ndarray, np.ndarray]:
+    table, upper = np.arange(0x110000, dtype=np.int32), np.zeros(0x110000, dtype=np.uint8)
     unspaced = np.zeros(0x110000, dtype=bool)
     for first, last in UNSPACED:
         unspaced[first:last + 1] = True
@@ -64,17 +75,8 @@ def code_points() -> np.ndarray:
         kind = _character_class(char, category, bool(unspaced[point]))
         if kind:
             table[point] = kind << CLASS_SHIFT | (point if category == "Lo" else ord(fold(char)))
-    table.setflags(write=False)
-    return table
-
-
-@lru_cache(maxsize=1)
-def capitals() -> np.ndarray:
-    """uint8 table of 0x110000 entries: 1 for upper-case letters (category Lu and what else Python calls upper)."""
-    table = np.zeros(0x110000, dtype=np.uint8)
-    table[[point for point in range(LAST_ASSIGNED) if chr(point).isupper()]] = 1
-    table.setflags(write=False)
-    return table
+    upper[[point for point in range(LAST_ASSIGNED) if chr(point).isupper()]] = 1
+    return table, upper
 
 
 def _character_class(char: str, category: str, unspaced: bool) -> int:

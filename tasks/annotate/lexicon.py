@@ -18,6 +18,7 @@ import hashlib
 import json
 from functools import lru_cache
 from importlib import resources
+from pathlib import Path
 from typing import NamedTuple
 
 import fsspec
@@ -27,6 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.annotate.scanned import word_hashes
 from tasks.errors import UserError
+from tasks.mapped import mapped
 from tasks.storage import Place
 from tasks.words import GRAM_BASE, MASK
 
@@ -58,6 +60,11 @@ UNSPACED = {code: words.split() for code, words in {
     "my": "သည် နှင့် တွင် များ ကို မှ တစ် ဖြစ် ပါ အတွက် ဟု ခဲ့"}.items()}
 
 
+# What decides the hashes of words.
+_HASHING = [Path(__file__).parent / name for name in ("scan.py", "scanned.py", "segment.py", "dictionary/words.bin",
+                                                      "../words.py")]
+
+
 class WordLists(BaseModel):
     """A file of words by language."""
 
@@ -85,13 +92,31 @@ def lexicon(stop_words: WordLists | None = None, bad_words: WordLists | None = N
 
     Raises UserError when a file is missing, has another sha256, or is none of words by language.
     """
-    common = {code: _merged([_justext(name) for name in names]) for code, names in JUSTEXT.items()}
-    short = {code: words[:SHORT * len(JUSTEXT[code])] for code, words in common.items()} | UNSPACED
-    common = {code: words[:LONG] for code, words in common.items() if len(words) >= LEAST}
+    if not stop_words and not bad_words:
+        *arrays, codes = _default()
+        codes, short, common = json.loads(codes.tobytes())
+        return Lexicon({code: number for number, code in enumerate(codes)}, frozenset(short), frozenset(common),
+                       frozenset(), *arrays, longest=1)
+    short, common = _stop_words()
     if stop_words:
         short = read(stop_words, "annotate.stop_words")
     bad = read(bad_words, "annotate.bad_words") if bad_words else {}
     return table(short, common, bad)
+
+
+@mapped(*_HASHING, libraries=("justext", "unicodedata"))
+def _default() -> tuple[np.ndarray, ...]:
+    """`table` of the lists that come with us: bounds, keys, flags; codes of all, short and long lists as JSON."""
+    made = table(*_stop_words(), {})
+    codes = json.dumps([list(made.languages), sorted(made.stop_words), sorted(made.long_lists)]).encode()
+    return made.bounds, made.keys, made.flags, np.frombuffer(codes, np.uint8)
+
+
+def _stop_words() -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """The short and the long lists by language code."""
+    common = {code: _merged([_justext(name) for name in names]) for code, names in JUSTEXT.items()}
+    short = {code: words[:SHORT * len(JUSTEXT[code])] for code, words in common.items()} | UNSPACED
+    return short, {code: words[:LONG] for code, words in common.items() if len(words) >= LEAST}
 
 
 def table(short: dict[str, list[str]], common: dict[str, list[str]], bad: dict[str, list[str]]) -> Lexicon:

@@ -16,11 +16,12 @@ Khmer and Burmese by maximal stretches of clusters.
 """
 
 import lzma
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from numba import njit, types
+
+from tasks.mapped import mapped
 
 DICTIONARY = Path(__file__).with_name("dictionary") / "words.bin"
 
@@ -42,18 +43,15 @@ UNKNOWN = 180                # between one word and two
 KATAKANA = np.array([8192, 984, 408, 240, 204, 252, 300, 372, 480], np.int64)     # ICU: dictbe.cpp, getKatakanaCost
 
 
-@lru_cache(maxsize=1)
+@mapped(DICTIONARY)
 def dictionary() -> tuple[np.ndarray, np.ndarray]:
-    """The hash table of all prefixes of all words, uint64 of shape (2**SLOT_BITS,): 16 MB, made in 0.3 s; and the low
-    bits of its entries for single code points, uint16 of shape (0x10000,)."""
+    """The hash table of all prefixes of all words, uint64 of shape (2**SLOT_BITS,): 16 MB; and the low bits of its
+    entries for single code points, uint16 of shape (0x10000,)."""
     raw = np.frombuffer(lzma.decompress(DICTIONARY.read_bytes()), np.uint8)
     n = int(raw[:4].view("<u4")[0])
     shared, added, costs = raw[4:4 + 3 * n].reshape(3, n)
     table = _table(shared, added, costs, raw[4 + 3 * n:].copy().view("<u2"))
-    singles = _singles(table)
-    for array in (table, singles):
-        array.setflags(write=False)
-    return table, singles
+    return table, _singles(table)
 
 
 def _frozen(dtype):
