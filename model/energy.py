@@ -50,3 +50,14 @@ class Meter:
     def _read(self) -> float:
         times = os.times()
         return (times.user + times.system) * self.cpu_watts + ((self._gpu_joules() or 0.0) if self.nvml else 0.0)
+
+
+# Dense bf16 TFLOP/s of NVIDIA's data sheets, without sparsity, by a part of the name that CUDA gives.
+PEAK = {"B200": 2250.0, "H100 PCIe": 756.0, "H100 NVL": 835.0, "H200": 989.0, "H100": 989.0, "GH200": 989.0,
+        "A100": 312.0, "A800": 312.0, "L40S": 362.0, "L40": 181.0, "A40": 149.7, "A10G": 70.0, "A10": 125.0,
+        "L4": 121.0, "RTX 4090": 165.2, "RTX 3090": 71.0}
+
+
+def peak_flops(name: str) -> float | None:
+    """FLOP/s that the GPU of this name could do in bf16; None where its data sheet is not in the table."""
+    return next((1e12 * tflops for part, tflops in PEAK.items() if part in name), None)

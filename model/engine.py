@@ -1,21 +1,24 @@
 """Two ways to take a step over many ranks: DeepSpeed (ZeRO), and plain data parallel PyTorch.
 
-Both give: model (called for logits), backward(loss), step(lr) -> gradient norm, save(folder), load(folder), weights().
+Both give: model (called for logits), backward(loss), step(lr) -> gradient norm, drop(), save(folder), load(folder),
+weights(). A step whose gradient is not finite leaves the weights as they are; drop() forgets the gradients gathered.
 The loss that goes into backward is this rank's share of the mean over the whole batch: the sum of its token losses
 divided by the tokens of all ranks and micro-steps; so accumulation and world size leave the gradient as it is.
 """
 
 import contextlib
+import math
 import os
 import shutil
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from torch.nn.utils import clip_grad_norm_
+from torch.nn.utils import clip_grad_norm_, get_total_norm
 
-from model.optimizer import adamw
+from model.optimizer import optimizer, set_rate
 from model.settings import Optimisation
+from model.transformer import Transformer
 from tasks.errors import UserError
 
 
@@ -27,16 +30,32 @@ def start(settings: Optimisation) -> tuple[int, int, torch.device]:
             "setting device: cuda was asked for and PyTorch sees no GPU; use auto or cpu, or mend the driver"
         )
     local = int(os.environ.get("LOCAL_RANK", "0"))
+    if cuda and local >= torch.cuda.device_count():
+        raise UserError(f"setting processes: rank {local} of this machine has no GPU, PyTorch sees "
+                        f"{torch.cuda.device_count()}: set processes to that or less (0: one a GPU), or look at "
+                        "CUDA_VISIBLE_DEVICES")
     device = torch.device("cuda", local) if cuda else torch.device("cpu")
     if cuda:
         torch.cuda.set_device(device)
     backend = "nccl" if cuda else "gloo"
     if not dist.is_initialized():
         if "RANK" in os.environ:
-            dist.init_process_group(backend)
+            join(backend)
         else:
             dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
     return dist.get_rank(), dist.get_world_size(), device
+
+
+def join(backend: str) -> None:
+    """Joins the process group that the launcher's environment describes; UserError where its port is taken."""
+    try:
+        dist.init_process_group(backend)
+    except RuntimeError as error:
+        if "EADDRINUSE" not in str(error) and "address already in use" not in str(error).lower():
+            raise
+        where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+        raise UserError(f"the ranks could not meet at {where}: another program has the port; set rendezvous to a free "
+                        "one (HOST:PORT), or end that program") from None
 
 
 def bf16(settings: Optimisation, device: torch.device) -> bool:
@@ -48,11 +67,14 @@ def bf16(settings: Optimisation, device: torch.device) -> bool:
 class Torch:
     """Replicated weights in fp32; gradients are summed over ranks before each step."""
 
-    def __init__(self, model: torch.nn.Module, settings: Optimisation, device: torch.device):
+    def __init__(self, model: Transformer, settings: Optimisation, device: torch.device):
         self.module = model.to(device)
-        self.optimizer, self.clip, self.device = adamw(model, settings), settings.clip, device
+        self.optimizer, self.clip, self.device = optimizer(model, settings), settings.clip, device
         self.autocast = (lambda: torch.autocast(device.type, torch.bfloat16)) if bf16(settings, device) \
             else contextlib.nullcontext
+        if settings.compile:
+            check_compiler(device)
+            self.module.compile()
 
     def model(self, *inputs: torch.Tensor) -> torch.Tensor:
         with self.autocast():
@@ -68,12 +90,15 @@ class Torch:
             dist.all_reduce(flat)
             for p, grad in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
                 p.grad.copy_(grad.view_as(p))
-        norm = clip_grad_norm_(parameters, self.clip or float("inf"))
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
-        self.optimizer.step()
+        norm = float(clip_grad_norm_(parameters, self.clip or float("inf")))
+        if math.isfinite(norm):
+            set_rate(self.optimizer.param_groups, lr)
+            self.optimizer.step()
+        self.drop()
+        return norm
+
+    def drop(self) -> None:
         self.optimizer.zero_grad(set_to_none=True)
-        return float(norm)
 
     def save(self, folder: Path) -> None:
         if dist.get_rank() == 0:
@@ -88,18 +113,21 @@ class Torch:
 
 
 class DeepSpeed:
-    """DeepSpeed's ZeRO stages 0 to 3 around the same AdamW."""
+    """DeepSpeed's ZeRO stages 0 to 3 around the same optimizer."""
 
-    def __init__(self, model: torch.nn.Module, settings: Optimisation, device: torch.device):
+    def __init__(self, model: Transformer, settings: Optimisation, device: torch.device):
         deepspeed = import_deepspeed(settings.compile_ops)
         if bf16(settings, device) and settings.zero_stage == 0:
             raise UserError("setting zero_stage: DeepSpeed's stage 0 in bf16 drifts from the others; use stage 1")
         self.clip, self.stage = settings.clip, settings.zero_stage
         self.accumulate = settings.batch // (settings.micro_batch * dist.get_world_size())
         self.engine, *_ = deepspeed.initialize(
-            model=model.to(device), optimizer=adamw(model, settings),
-            config=deepspeed_config(settings, self.accumulate, bf16(settings, device)))
+            model=model.to(device), optimizer=optimizer(model, settings),
+            config=deepspeed_config(settings, self.accumulate, bf16(settings, device), model.config.parameters, device))
         self.model = self.engine
+        if settings.compile:
+            check_compiler(device)
+            self.engine.compile()
 
     def backward(self, loss: torch.Tensor) -> None:
         # DeepSpeed takes the mean over ranks and micro-steps; our loss is already a share of the mean
@@ -108,10 +136,29 @@ class DeepSpeed:
             self.engine.step()              # counts the micro-step; the last one is stepped by step()
 
     def step(self, lr: float) -> float:
-        for group in self.engine.optimizer.param_groups:
-            group["lr"] = lr
+        set_rate(self.engine.optimizer.param_groups, lr)
+        if self.stage == 0:                 # ZeRO leaves out a step of infinite gradients, stage 0 does not
+            gradients = [p.grad for p in self.engine.module.parameters() if p.grad is not None]
+            if not math.isfinite(norm := float(get_total_norm(gradients))):
+                self.drop()
+                return norm
         self.engine.step()
         return float(self.engine.get_global_grad_norm() or 0.0)
+
+    def drop(self) -> None:
+        # step() counts the micro-steps, and under ZeRO it forgets gradients whose norm is not finite
+        if self.stage == 0:
+            self.engine.module.zero_grad(set_to_none=True)
+            self.engine.micro_steps += 1
+            return
+        zero, infinite = self.engine.optimizer, torch.tensor(float("inf"))
+        name, norm = ("_get_norm_groups", lambda: [infinite]) if self.stage == 3 else \
+            ("scaled_global_norm", lambda: infinite)
+        setattr(zero, name, norm)
+        try:
+            self.engine.step()
+        finally:
+            delattr(zero, name)
 
     def save(self, folder: Path) -> None:
         self.engine.save_checkpoint(str(folder), tag="deepspeed", save_latest=False)
@@ -166,12 +213,35 @@ def import_deepspeed(compile_ops: bool):
     return deepspeed
 
 
-def deepspeed_config(settings: Optimisation, accumulate: int, use_bf16: bool) -> dict:
-    """DeepSpeed's JSON configuration; `settings.deepspeed` is laid over it (see infra/deepspeed)."""
+def check_compiler(device: torch.device) -> None:
+    """UserError where torch.compile would find no compiler: for its kernels on CPUs, for Triton's launchers on GPUs."""
+    known = ("g++", "clang++", "c++") if device.type == "cpu" else ("gcc", "clang", "cc")
+    if not os.environ.get("CXX" if device.type == "cpu" else "CC") and not any(map(shutil.which, known)):
+        raise UserError(f"setting compile: torch.compile needs a compiler, and {', '.join(known)} are not on PATH: "
+                        "apt-get install g++, or set compile to false")
+
+
+BUCKET = 500_000_000                        # DeepSpeed's reduce_bucket_size, in values
+
+
+def deepspeed_config(settings: Optimisation, accumulate: int, use_bf16: bool, parameters: int,
+                     device: torch.device) -> dict:
+    """DeepSpeed's JSON configuration; `settings.deepspeed` is laid over it (see infra/deepspeed).
+
+    ZeRO puts gradients together in a buffer of reduce_bucket_size values, 2 GB at fp32 by default: a model of
+    `parameters` needs no larger one.
+    """
+    bucket = min(BUCKET, parameters)
+    zero = {"stage": settings.zero_stage, "reduce_bucket_size": bucket, "allgather_bucket_size": bucket}
+    host = {"device": "cpu", "pin_memory": device.type == "cuda"}
+    if settings.offload != "none":
+        zero["offload_optimizer"] = host
+    if settings.offload == "parameters":
+        zero["offload_param"] = host
     config = {
         "train_micro_batch_size_per_gpu": settings.micro_batch, "gradient_accumulation_steps": accumulate,
         "gradient_clipping": settings.clip, "bf16": {"enabled": use_bf16}, "zero_allow_untested_optimizer": True,
-        "zero_force_ds_cpu_optimizer": False, "zero_optimization": {"stage": settings.zero_stage},
+        "zero_force_ds_cpu_optimizer": False, "zero_optimization": zero,
         "steps_per_print": 1_000_000_000, "wall_clock_breakdown": False,
     }
     for key, value in settings.deepspeed.items():

@@ -36,6 +36,8 @@ class Optimisation(BaseModel):
     batch: int = Field(4, ge=1, description="Sequences a step over all ranks; the loss is their mean per token.")
     micro_batch: int = Field(4, ge=1, description="Sequences a rank takes at once; the rest is accumulated.")
     sequence_length: int | None = Field(None, ge=2, description="Tokens a sequence; the model's context if not set.")
+    optimizer: Literal["adamw", "muon"] = Field("adamw", description="muon: for the matrices inside the blocks, AdamW "
+                                                                     "for the rest; engine torch, or zero_stage 0.")
     learning_rate: float = Field(2e-3, gt=0, description="Peak learning rate.")
     schedule: Literal["cosine", "wsd", "constant"] = Field(
         "cosine",
@@ -45,13 +47,29 @@ class Optimisation(BaseModel):
     decay: float = Field(0.2, ge=0, le=1, description="Fraction of the steps that WSD decays over, at the end.")
     final_lr: float = Field(0.1, ge=0, le=1, description="Last learning rate as a fraction of the peak.")
     betas: tuple[float, float] = Field((0.9, 0.95), description="AdamW's betas (GPT-3's values).")
-    weight_decay: float = Field(0.1, ge=0, description="AdamW's decoupled decay, on matrices only.")
+    momentum: float = Field(0.95, ge=0, lt=1, description="Muon's momentum.")
+    weight_decay: float = Field(0.1, ge=0, description="Decoupled decay, on matrices only.")
     clip: float = Field(1.0, ge=0, description="Largest gradient norm; 0 does not clip.")
+    z_loss: float = Field(0.0, ge=0, description="Weight of log(Z)^2 in what is minimised; PaLM took 1e-4.")
+    parametrisation: Literal["standard", "mup"] = Field(
+        "standard",
+        description="mup: a learning rate found at base_width serves any width (arXiv:2203.03466).",
+    )
+    base_width: int = Field(128, ge=1, description="mup: the width at which it equals the standard parametrisation.")
+    spike_deviations: float = Field(0.0, ge=0, description=(
+        "A batch whose loss lies this many standard deviations above the last 128, or is not finite, is left out and "
+        "written down in spikes.jsonl; 0: none is, and a loss that is not finite ends the run."))
+    spike_rewind: int = Field(3, ge=1, description="Batches left out in a row after which the run takes back the "
+                                                   "weights of its last checkpoint, and goes on with new batches.")
     seed: int = Field(0, ge=0, description="Decides initial weights and sample order.")
     held_out: float = Field(0.01, ge=0, lt=1, description="Fraction of documents, by hash of doc_id, never trained on.")
     held_out_at_least: int = Field(8, ge=0, description="Documents held out at the least (never more than half).")
     evaluate_every: int = Field(100, ge=0, description="Steps between held-out evaluations; 0: at the end only.")
     evaluate_rows: int = Field(64, ge=1, description="Held-out sequences an evaluation in the loop reads at most.")
+    evaluate_by: Literal["none", "source", "language", "domain"] = Field(
+        "source",
+        description="Held-out evaluations in the loop also give bits per byte by this column.",
+    )
     checkpoint_every: int = Field(100, ge=0, description="Steps between checkpoints; 0: at the end only.")
     keep_checkpoints: int = Field(3, ge=0, description="Newest checkpoints kept; 0 keeps all.")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 on GPUs with it, else fp32.")
@@ -65,9 +83,23 @@ class Optimisation(BaseModel):
                                                            "2 gradients too, 3 parameters too (arXiv:1910.02054).")
     deepspeed: dict[str, Any] | str = Field({}, description="DeepSpeed configuration laid over ours: keys, or a JSON "
                                                             "file such as infra/deepspeed/offload.json.")
+    offload: Literal["none", "optimizer", "parameters"] = Field(
+        "none",
+        description="What DeepSpeed keeps in the host's memory: the optimiser's state (stages 1 to 3), or the "
+                    "parameters too (stage 3).",
+    )
+    activation_checkpointing: bool = Field(False, description="Keep each layer's input alone and compute the rest "
+                                                              "again in the backward pass (arXiv:1604.06174).")
+    compile: bool = Field(False, description="torch.compile for model and loss: takes a minute once, and a C++ "
+                                             "compiler.")
     compile_ops: bool = Field(False, description="Let DeepSpeed build its shared-memory all-reduce for CPU ranks of "
                                                  "one machine: needs g++ and ninja, takes up to 2 minutes once.")
-    tensorboard: bool = Field(False, description="Also write TensorBoard event files into the run's folder.")
+    tracker: Literal["none", "wandb", "mlflow"] = Field("none", description=(
+        "Also send the figures of each step to Weights & Biases or MLflow, where their own environment variables say. "
+        "TensorBoard files are always in the run's folder."))
+    project: str = Field("gristmill", description="The tracker's project or experiment.")
+    peak_tflops: float = Field(0.0, ge=0, description="Peak of one device in TFLOP/s, that MFU is a share of; 0: the "
+                                                      "data sheet's for bf16 where the GPU is known.")
     cpu_watts: float = Field(10.0, ge=0, description="Watts a busy CPU core is taken to draw: energy is an estimate.")
 
 
@@ -86,7 +118,7 @@ class Finetune(Optimisation):
     steps: int = Field(0, ge=0, description="Optimiser steps; 0: `epochs` times over the rows.")
     epochs: float = Field(3, gt=0, description="Passes over the rows where `steps` is 0.")
     learning_rate: float = Field(3e-4, gt=0, description="Peak learning rate.")
-    weight_decay: float = Field(0.0, ge=0, description="AdamW's decoupled decay, on matrices only.")
+    weight_decay: float = Field(0.0, ge=0, description="Decoupled decay, on matrices only.")
     held_out: float = Field(0.05, ge=0, lt=1, description="Fraction of the rows, by their hash, not trained on.")
 
 
@@ -107,8 +139,24 @@ class Evaluate(BaseModel):
 
 
 # What a run that goes on may be told anew: nothing here changes what is learnt.
-FREE = frozenset({"evaluate_every", "evaluate_rows", "checkpoint_every", "keep_checkpoints", "tensorboard", "cpu_watts",
-                  "micro_batch", "compile_ops", "attention"})
+FREE = frozenset({"evaluate_every", "evaluate_rows", "evaluate_by", "checkpoint_every", "keep_checkpoints", "cpu_watts",
+                  "micro_batch", "compile_ops", "attention", "compile", "activation_checkpointing", "tracker",
+                  "project", "peak_tflops"})
+
+
+def check(settings: Optimisation) -> None:
+    """UserError for settings that exclude each other."""
+    sharded = settings.engine == "deepspeed" and settings.zero_stage > 0
+    if settings.optimizer == "muon" and sharded:
+        raise UserError(
+            f"setting optimizer: muon makes whole matrices orthogonal, and ZeRO stage {settings.zero_stage} gives each "
+            "rank a slice of the flattened ones; set engine to torch, or zero_stage to 0, or optimizer to adamw"
+        )
+    if settings.offload != "none" and not sharded:
+        raise UserError("setting offload: it is done by DeepSpeed's ZeRO; set engine to deepspeed and zero_stage to 1, "
+                        "2 or 3")
+    if settings.offload == "parameters" and settings.zero_stage != 3:
+        raise UserError(f"setting offload: parameters can be offloaded under zero_stage 3, not {settings.zero_stage}")
 
 
 class Processes(BaseModel):

@@ -11,8 +11,6 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,66 +18,22 @@ import torch
 import torch.distributed as dist
 
 from model import checkpoint, run_folder
+from model.boards import Board, open_boards
 from model.config import ModelConfig, check_fit
-from model.convert import initial_weights
-from model.corpus import held_out, open_corpus
-from model.data import Batch, Samples, corpus_samples, write_packing
-from model.energy import Meter
-from model.engine import DeepSpeed, Torch, bf16, start
-from model.masked import Masked, word_joins
+from model.convert import initial_weights, load_weights
+from model.data import Batch, Samples
+from model.energy import Meter, peak_flops
+from model.engine import BUCKET, DeepSpeed, Torch, bf16, start
+from model.material import Material, pretraining
 from model.memory import sentence
-from model.mixture import mixed_samples
+from model.objective import objective
 from model.optimizer import learning_rate
+from model.parametrisation import rescale
 from model.process import run_main
-from model.settings import Optimisation, Pretrain, parse
-from model.tokenizer import load_tokenizer
+from model.settings import Optimisation, Pretrain, check, parse
+from model.spikes import RECENT, add_range, complaint, write_down
 from model.transformer import Transformer, token_losses
 from tasks.errors import UserError
-
-
-@dataclass
-class Material:
-    """What a run reads. `held_out_bytes` is the UTF-8 size of the held-out documents (None: not asked)."""
-
-    samples: Samples
-    held_out: Samples | None
-    held_out_bytes: int | None
-    write_packing: Callable[[Path, int], None]      # (path, number of samples the run will see)
-    tokenizer: str                                  # folder to copy
-    about: dict                                     # goes into the checkpoints: the corpus and its sha256
-
-
-def pretraining(config: dict, settings: Pretrain, model: ModelConfig, length: int) -> Material:
-    """The documents of a published corpus version. UserError when it does not fit the model."""
-    corpus = open_corpus(config["corpus"]["folder"])
-    if corpus.digest != config["corpus"]["manifest_sha256"]:
-        raise UserError(f"{corpus.folder}/manifest.json changed since the run was configured: "
-                        "start a run of another name")
-    n_vocab = corpus.manifest["tokenizer"]["n_vocab"]
-    check_fit(settings, model, n_vocab, f"corpus {corpus.label}")
-    held = held_out(corpus, settings.held_out, settings.held_out_at_least)
-    chosen = np.flatnonzero(~held)
-    samples = mixed_samples(corpus, chosen, length, settings.seed, settings.mixture)
-    n_tokens = int(samples.lengths.sum())
-    if n_tokens < length * settings.batch:
-        raise UserError(
-            f"corpus {corpus.label} has {n_tokens:,} tokens to train on, fewer than one step of {settings.batch} "
-            f"sequences of {length}: lower batch or sequence_length, or build a larger corpus"
-        )
-    test = np.flatnonzero(held & (corpus.documents["repeat"].to_numpy() == 0))
-    in_loop = np.cumsum(corpus.documents["n_tokens"].to_numpy()[test]) <= settings.evaluate_rows * length
-    test = test[:max(1, int(in_loop.sum()))]            # whole documents, so that their bytes are known
-    n_bytes = int(corpus.documents["n_bytes"].to_numpy()[test].sum())
-    few = corpus_samples(corpus, test, length, 0) if len(test) else None
-
-    packing = partial(write_packing, corpus=corpus, samples=samples)
-    if not model.causal:
-        joins = word_joins(load_tokenizer(f"{corpus.folder}/tokenizer")) if settings.whole_words else None
-        masked = [Masked(each, n_vocab, n_vocab, settings.masking, joins) if each else None for each in (samples, few)]
-        samples, few, n_bytes = *masked, None           # bits per byte are for models that predict every token
-    return Material(samples, few, n_bytes, packing, f"{corpus.folder}/tokenizer",
-                    {"corpus": {"name": corpus.manifest["name"], "version": corpus.manifest["version"],
-                                "manifest_sha256": corpus.digest}})
 
 
 def tensors(batch: Batch, device: torch.device) -> list[torch.Tensor]:
@@ -128,6 +82,7 @@ def prefetched(samples: Samples, batches: Iterable[range]) -> Iterator[Batch]:
 def train(config: dict, settings: Optimisation, prepare: Callable = pretraining) -> dict | None:
     """Trains to `settings.steps` from the last checkpoint or from the start. Returns the summary, None when stopped."""
     stop = _stop_flag()
+    check(settings)
     rank, world, device = start(settings)
     folder, model_config = Path(config["folder"]), ModelConfig(**config["model"])
     if settings.attention == "flex" and device.type == "cpu":
@@ -142,28 +97,32 @@ def train(config: dict, settings: Optimisation, prepare: Callable = pretraining)
     if not settings.steps:
         settings = settings.model_copy(update={"steps": max(1, round(settings.epochs * samples.rows / settings.batch))})
     torch.manual_seed(settings.seed * 1_000_003 + rank)
-    module = Transformer(model_config, settings.attention).initialise(settings.seed)
-    if config.get("initial"):
-        module.load_state_dict(initial_weights(config["initial"], model_config))
-    engine = (Torch if settings.engine == "torch" else DeepSpeed)(module, settings, device)
+    engine = make_engine(config, settings, model_config, device)
     about = {"run": config["run"], "kind": config["kind"], "model": dataclasses.asdict(model_config),
              "engine": settings.engine, "zero_stage": settings.zero_stage, "world_size": world,
              "settings": settings.model_dump(mode="json"), **material.about, **config.get("about", {})}
-    done = {"step": 0, "samples": 0, "tokens": 0, "seconds": 0.0, "energy_joules": 0.0}
+    done = {"step": 0, "samples": 0, "tokens": 0, "seconds": 0.0, "energy_joules": 0.0, "recent": [], "in_a_row": 0,
+            "skipped": [], "back_to": []}
     last = checkpoint.latest(folder / "checkpoints")
     if last:
         done = run_folder.resume(engine, last, about, done, rank)
+    boards = []
     if rank == 0:
         run_folder.open_folder(folder, material.write_packing, settings.steps * settings.batch, material.tokenizer,
                                done["step"])
+        boards = open_boards(folder, config["run"], settings, done["step"])
         print(f"{config['run']}: {model_config.parameters:,} parameters, {samples.rows} rows of {length} an epoch, "
               f"{world} x {device.type}, {settings.engine} ZeRO {settings.zero_stage}, step {done['step']}", flush=True)
         print(sentence(model_config, settings.micro_batch, length, stage=settings.zero_stage, ranks=world,
-                       bf16=bf16(settings, device), engine=settings.engine), flush=True)
+                       bf16=bf16(settings, device), checkpointing=settings.activation_checkpointing,
+                       engine=settings.engine, bucket=min(BUCKET, model_config.parameters)), flush=True)
     meter, began = Meter(device.index, settings.cpu_watts), time.monotonic()
     metrics = open(folder / "metrics.jsonl", "a", buffering=1) if rank == 0 else None
-    board = _tensorboard(folder) if settings.tensorboard and rank == 0 else None
+    flops = model_config.flops_per_token(length)
+    peak = 1e12 * settings.peak_tflops or (peak_flops(torch.cuda.get_device_name(device)) if device.type == "cuda"
+                                           else None)
     accumulate = settings.batch // (settings.micro_batch * world)
+    minimised = torch.compile(objective) if settings.compile else objective
 
     def share(step: int, micro: int) -> range:
         first = step * settings.batch + (micro * world + rank) * settings.micro_batch
@@ -176,39 +135,42 @@ def train(config: dict, settings: Optimisation, prepare: Callable = pretraining)
         started = time.monotonic()
         seen = range((step - 1) * settings.batch, step * settings.batch)
         n_targets = samples.n_targets(seen)
-        # loss of this rank, and whether anyone was told to stop: ranks must agree, so both are summed
-        totals = torch.zeros(2, dtype=torch.float64, device=device)
+        # nats and joules of this rank, and whether anyone was told to stop: ranks must agree, so all are summed
+        totals = torch.zeros(3, dtype=torch.float64, device=device)
         for _ in range(accumulate):
             inputs, targets, positions, segments = tensors(next(batches), device)
-            loss = token_losses(engine.model(inputs, positions, segments), targets).sum()
+            loss, nats = minimised(engine.model(inputs, positions, segments), targets, settings.z_loss)
             engine.backward(loss / max(1, n_targets))
-            totals[0] += loss.detach()
-        totals[1] = float(stop.is_set)
+            totals[0] += nats
+        totals[1:] = torch.tensor([meter.joules(), float(stop.is_set)], dtype=torch.float64)
         dist.all_reduce(totals)
-        loss, stopped = float(totals[0]) / max(1, n_targets), bool(totals[1])
-        if not math.isfinite(loss):
-            raise UserError(
-                f"run {config['run']}: the loss is {loss} at step {step} (samples {seen[0]} to {seen[-1]} of "
-                "packing.parquet): lower learning_rate, lengthen warmup, or look at those documents"
-            )
+        loss, joules, stopped = float(totals[0]) / max(1, n_targets), float(totals[1]), bool(totals[2])
         lr = learning_rate(step, settings)
-        norm = engine.step(lr)
-        done |= {"step": step, "samples": seen[-1] + 1, "tokens": done["tokens"] + n_targets}
+        reason = complaint(loss, done["recent"], settings.spike_deviations)
+        if reason:
+            engine.drop()
+            norm = math.nan
+        elif not math.isfinite(norm := engine.step(lr)):
+            reason = "the gradient is not finite"
+        done |= {"step": step, "samples": seen[-1] + 1}
+        line = {"step": step, "loss": loss, "lr": lr, "grad_norm": norm, "samples": done["samples"]}
+        if reason:
+            back = leave_out(engine, folder, done, seen, reason, last, material, settings, rank)
+            line |= {"left_out": reason} | ({} if back is None else {"back_to": back})
+        else:
+            done |= {"tokens": done["tokens"] + n_targets, "in_a_row": 0,
+                     "recent": [*done["recent"], loss][-RECENT:] if settings.spike_deviations else []}
         seconds = time.monotonic() - started
-        line = {"step": step, "loss": loss, "lr": lr, "grad_norm": norm, "tokens": done["tokens"],
-                "samples": done["samples"], "seconds": seconds, "tokens_per_second": n_targets / seconds}
+        speed = n_targets / seconds
+        line |= {"tokens": done["tokens"], "seconds": seconds, "tokens_per_second": speed,
+                 "tflops": flops * speed / 1e12, "energy_joules": done["energy_joules"] + joules}
+        if peak:
+            line["mfu"] = flops * speed / (peak * world)
         every = settings.evaluate_every
         if material.held_out and (step == settings.steps or every and step % every == 0):
             line |= _evaluate(engine, material, settings, device, rank, world)
         if rank == 0:
-            metrics.write(json.dumps(line) + "\n")
-            for key in ("loss", "lr", "grad_norm", "bits_per_byte") if board else ():
-                if key in line:
-                    board.add_scalar(key, line[key], step)
-            if step == 1 or step % 10 == 0:
-                speed = line["tokens_per_second"]
-                print(f"step {step}/{settings.steps} loss {loss:.4f} lr {lr:.2e} {speed:,.0f} tokens/s"
-                      + (f" bits/byte {line['bits_per_byte']:.4f}" if "bits_per_byte" in line else ""), flush=True)
+            write_line(metrics, boards, line, settings.steps)
         every = settings.checkpoint_every
         if stopped or step == settings.steps or every and step % every == 0:
             now = done | {
@@ -228,6 +190,64 @@ def train(config: dict, settings: Optimisation, prepare: Callable = pretraining)
     return summary
 
 
+def make_engine(config: dict, settings: Optimisation, shape: ModelConfig, device: torch.device):
+    """The model with its first weights, under the engine that the settings name."""
+    module = Transformer(shape, settings.attention).initialise(settings.seed)
+    if config.get("initial"):
+        module.load_state_dict(initial_weights(config["initial"], shape))
+    elif settings.parametrisation == "mup":
+        rescale(module, settings.base_width)
+    module.checkpointing = settings.activation_checkpointing
+    return (Torch if settings.engine == "torch" else DeepSpeed)(module, settings, device)
+
+
+def leave_out(engine, folder: Path, done: dict, seen: range, reason: str, last: Path | None, material: Material,
+              settings: Optimisation, rank: int) -> int | None:
+    """Records in `done` and spikes.jsonl that the batch `seen` was not stepped on; after `spike_rewind` in a row takes
+    back the weights of checkpoint `last` and returns its step.
+
+    The steps since then are lost with their samples, so that other batches follow: what order samples come in never
+    changes. UserError where the settings leave no batch out, where no checkpoint is there, and when the same one was
+    gone back to three times.
+    """
+    step = done["step"]
+    place = f"{reason} at step {step} (samples {seen[0]} to {seen[-1]} of packing.parquet)"
+    advice = "lower learning_rate, lengthen warmup, or look at those documents"
+    if not settings.spike_deviations:
+        raise UserError(f"run {folder.name}: {place}: {advice}; with spike_deviations such batches are left out")
+    done["in_a_row"] += 1
+    done["skipped"] = add_range(done["skipped"], seen[0], seen[-1])
+    back = None
+    if done["in_a_row"] >= settings.spike_rewind:
+        if last is None or done["back_to"].count(checkpoint.step(last)) >= 3:
+            why = f"{last.name} was gone back to three times" if last else "there is no checkpoint to go back to"
+            raise UserError(f"run {folder.name}: {place}, number {done['in_a_row']} in a row, and {why}: {advice}")
+        was = checkpoint.read(last)
+        engine.load(last / checkpoint.STATE, load_weights(last / checkpoint.WEIGHTS))
+        back = was["step"]
+        done |= {"in_a_row": 0, "tokens": was["tokens"], "recent": was.get("recent", []),
+                 "back_to": [*done["back_to"], back], "skipped": add_range(done["skipped"], was["samples"], seen[-1])}
+    if rank == 0:
+        documents = dict.fromkeys(material.samples.pieces(seen[0], seen[-1] + 1)[1].tolist())
+        write_down(folder, step, seen, reason, [material.name(document) for document in documents], back)
+        print(f"step {step} left out: {reason}" + ("" if back is None else f"; back to the weights of step {back}"),
+              flush=True)
+    return back
+
+
+def write_line(metrics, boards: list[Board], line: dict, steps: int) -> None:
+    """A step's line of metrics.jsonl, its figures on the boards, and some of them on the terminal."""
+    metrics.write(json.dumps(line) + "\n")
+    figures = {name: value for name, value in line.items() if isinstance(value, float)}
+    figures |= {f"bits_per_byte/{name}": value for name, value in line.get("bits_per_byte_by", {}).items()}
+    for board in boards:
+        board(line["step"], figures)
+    if line["step"] == 1 or line["step"] % 10 == 0 or line["step"] == steps:
+        print(f"step {line['step']}/{steps} loss {line['loss']:.4f} lr {line['lr']:.2e} "
+              f"{line['tokens_per_second']:,.0f} tokens/s" + (f" MFU {line['mfu']:.1%}" if "mfu" in line else "")
+              + (f" bits/byte {line['bits_per_byte']:.4f}" if "bits_per_byte" in line else ""), flush=True)
+
+
 class _Stop:
     is_set = False
 
@@ -245,23 +265,24 @@ def _stop_flag() -> _Stop:
 
 
 def _evaluate(engine, material: Material, settings: Optimisation, device, rank: int, world: int) -> dict:
+    """Mean loss of the held-out tokens; bits per byte of all documents and of each group."""
     sums = document_losses(engine.model, material.held_out, settings.micro_batch, device, (rank, world))
     nats, n_tokens = sums.sum(0)
     result = {"held_out_loss": float(nats / max(1, n_tokens))}
-    if material.held_out_bytes:
-        result["bits_per_byte"] = float(nats / math.log(2) / material.held_out_bytes)
-    return result
+    if material.held_out_bytes is None:
+        return result
+
+    def bits(which: np.ndarray) -> float:
+        return float(sums[which, 0].sum() / math.log(2) / max(1, material.held_out_bytes[which].sum()))
+
+    groups = {name: bits(which) for name, which in material.groups.items()}
+    return result | {"bits_per_byte": bits(slice(None))} | ({"bits_per_byte_by": groups} if groups else {})
 
 
 def _sum(value: float, device) -> float:
     total = torch.tensor(value, dtype=torch.float64, device=device)
     dist.all_reduce(total)
     return float(total)
-
-
-def _tensorboard(folder: Path):
-    from torch.utils.tensorboard import SummaryWriter
-    return SummaryWriter(str(folder / "tensorboard"))
 
 
 def main(config: dict) -> dict | None:

@@ -11,6 +11,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from model.attention import attend, flex_mask, sdpa_mask
 from model.config import ModelConfig
@@ -161,6 +162,7 @@ class Transformer(nn.Module):
     def __init__(self, config: ModelConfig, attention: Literal["auto", "sdpa", "flex"] = "auto"):
         super().__init__()
         self.config, self.attention = config, attention
+        self.checkpointing = False                      # keep each block's input alone for the backward pass
         self.embedding = nn.Embedding(config.vocab_size, config.width)
         self.position = nn.Embedding(config.context, config.width) if config.position == "learned" else None
         self.token_type = nn.Embedding(config.token_types, config.width) if config.token_types else None
@@ -204,7 +206,8 @@ class Transformer(nn.Module):
         angles = None if self.position is not None else rotary(positions, frequencies(self.config, tokens.device))
         mask = self.mask(T, past, segments, cache, tokens.device)
         for block in self.blocks:
-            x = block(x, angles, mask, cache)
+            x = checkpoint(block, x, angles, mask, cache, use_reentrant=False) if self.checkpointing \
+                else block(x, angles, mask, cache)
         if cache is not None:
             cache.length += T
         return self.logits(x if self.norm is None else self.norm(x))

@@ -26,7 +26,7 @@ def step(arguments) -> dict:
     import torch
 
     from model.config import model_config
-    from model.engine import DeepSpeed, Torch, start
+    from model.engine import BUCKET, DeepSpeed, Torch, start
     from model.memory import memory
     from model.settings import Optimisation
     from model.transformer import Transformer, token_losses
@@ -37,7 +37,8 @@ def step(arguments) -> dict:
     rank, world, device = start(settings)
     config = model_config(arguments.preset, vocab_size=arguments.vocabulary)
     length = config.context if arguments.cuda else 32
-    engine = (Torch if arguments.engine == "torch" else DeepSpeed)(Transformer(config).initialise(0), settings, device)
+    kind = Torch if arguments.engine == "torch" else DeepSpeed
+    engine = kind(Transformer(config).initialise(0), settings, device)
     tokens = torch.randint(0, config.vocab_size, (arguments.micro_batch, length), device=device)
     segments = torch.zeros_like(tokens)
     for number in range(2):
@@ -50,7 +51,8 @@ def step(arguments) -> dict:
         engine.step(1e-4)
     del loss
     expected = memory(config, arguments.micro_batch if arguments.cuda else 0, length, stage=arguments.stage,
-                      ranks=world, bf16=arguments.precision == "bf16", engine=arguments.engine)
+                      ranks=world, bf16=arguments.precision == "bf16", engine=arguments.engine,
+                      bucket=min(BUCKET, config.parameters))
     if arguments.cuda:
         found = torch.cuda.max_memory_allocated()
     else:

@@ -1,0 +1,113 @@
+"""Trainings of two ranks beside one of a single rank: whatever the engine, the stage and the way, the same numbers."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from trainings import configure, losses, run
+
+from model import checkpoint
+from model.convert import load_weights
+
+PROJECT = Path(__file__).parents[2]
+# clipped to so little that AdamW's eps tells it from 1
+SPIKES = {"spike_deviations": 1.0, "spike_rewind": 9, "steps": 10, "clip": 1e-6}
+BACK = SPIKES | {"spike_rewind": 1, "checkpoint_every": 4}
+CASES: dict[str, dict] = {
+    "torch": {"engine": "torch"},
+    **{f"zero-{stage}": {"engine": "deepspeed", "zero_stage": stage} for stage in range(4)},
+    "accumulated": {"engine": "deepspeed", "zero_stage": 2, "micro_batch": 1},
+    "recomputed-1": {"engine": "deepspeed", "zero_stage": 1, "activation_checkpointing": True},
+    "recomputed-3": {"engine": "deepspeed", "zero_stage": 3, "activation_checkpointing": True},
+    "offloaded-2": {"engine": "deepspeed", "zero_stage": 2, "offload": "optimizer"},
+    "offloaded-3": {"engine": "deepspeed", "zero_stage": 3, "offload": "parameters"},
+    "bf16-1": {"engine": "deepspeed", "zero_stage": 1, "precision": "bf16"},
+    "bf16-3": {"engine": "deepspeed", "zero_stage": 3, "precision": "bf16"},
+    "muon-torch": {"engine": "torch", "optimizer": "muon"},
+    "muon-0": {"engine": "deepspeed", "zero_stage": 0, "optimizer": "muon"},
+    "spikes-torch": {"engine": "torch", **SPIKES},
+    **{f"spikes-{stage}": {"engine": "deepspeed", "zero_stage": stage, **SPIKES} for stage in range(4)},
+    "back-1": {"engine": "deepspeed", "zero_stage": 1, **BACK},
+    "back-3": {"engine": "deepspeed", "zero_stage": 3, **BACK},
+}
+ALONE = {"alone": {}, "muon-alone": {"optimizer": "muon"}, "spikes-alone": SPIKES, "back-alone": BACK}
+GOING_ON = ("zero-1", "zero-3", "muon-0")
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def runs(mill, tmp_path_factory) -> Path:
+    """A folder with a run of each case."""
+    folder = tmp_path_factory.mktemp("runs")
+    common = {"evaluate_every": 0, "z_loss": 1e-4, "micro_batch": 2, "checkpoint_every": 0}
+    paths = []
+    for name, settings in CASES.items():
+        again = {"checkpoint_every": 4} if name in GOING_ON else {}
+        config = configure(mill, folder / name, **common | settings | again)
+        paths.append(str(folder / name / "config.json"))
+        if again:
+            paths.append(str(folder / name / "again.json"))
+            Path(paths[-1]).write_text(json.dumps(config | {"goes_on": True}))
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = str(one.getsockname()[1])
+    world = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1",
+             "PYTHONPATH": str(PROJECT)}
+    ranks = [subprocess.Popen([sys.executable, str(Path(__file__).with_name("ranks_in_turn.py")), *paths],
+                              env=os.environ | world | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+                              stdout=subprocess.DEVNULL, stderr=open(folder / f"errors-{rank}", "w"))
+             for rank in range(2)]
+    statuses = [rank.wait(timeout=280) for rank in ranks]
+    assert statuses == [0, 0], (folder / "errors-0").read_text()[-3000:]
+    patch = pytest.MonkeyPatch()
+    patch.setattr("model.spikes.ENOUGH", 1)
+    patch.setattr("model.train.RECENT", 1)
+    for name, settings in ALONE.items():
+        run(configure(mill, folder / name, **common | {"engine": "torch"} | settings))
+    patch.undo()
+    return folder
+
+
+def weights(folder: Path) -> torch.Tensor:
+    stored = load_weights(checkpoint.latest(folder / "checkpoints") / checkpoint.WEIGHTS)
+    return torch.cat([tensor.float().flatten() for _, tensor in sorted(stored.items())])
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if "-" not in name or name[0] in "zro"])
+def test_plain_pytorch_and_each_stage_give_the_same_losses(runs, name):
+    """In fp32, on two ranks and on one. Documents differ in length, so ranks and micro-steps differ in padding."""
+    assert losses(runs / name) == pytest.approx(losses(runs / "alone"), abs=1e-6)
+    torch.testing.assert_close(weights(runs / name), weights(runs / "alone"), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["muon-torch", "muon-0"])
+def test_muon_gives_the_same_losses_whoever_made_the_matrices_orthogonal(runs, name):
+    assert losses(runs / name) == pytest.approx(losses(runs / "muon-alone"), abs=1e-5)
+    assert losses(runs / name)[-1] != pytest.approx(losses(runs / "alone")[-1], abs=1e-3)
+
+
+@pytest.mark.parametrize("name", ["spikes-torch", *(f"spikes-{stage}" for stage in range(4)), "back-1", "back-3"])
+def test_clipped_and_with_batches_left_out_it_is_still_the_same(runs, name):
+    """Clipped to 1e-6 AdamW's eps of 1e-8 counts, so a stage that clipped otherwise would give other losses."""
+    alone, ours = ([json.loads(line) for line in (folder / "spikes.jsonl").read_text().splitlines()]
+                   for folder in (runs / f"{name.split('-')[0]}-alone", runs / name))
+    keys = ("step", "samples", "documents", "back_to")
+    assert [[line[key] for key in keys] for line in ours] == [[line[key] for key in keys] for line in alone] != []
+    assert losses(runs / name) == pytest.approx(losses(runs / f"{name.split('-')[0]}-alone"), abs=2e-6)
+    assert losses(runs / name)[-1] != pytest.approx(losses(runs / "alone")[-1], abs=1e-3)
+
+
+@pytest.mark.parametrize("name", ["bf16-1", "bf16-3"])
+def test_bf16_stays_near_fp32(runs, name):
+    assert losses(runs / name) == pytest.approx(losses(runs / "alone"), abs=0.03)
+
+
+def test_what_was_gone_on_with_was_saved_by_ranks_in_step(runs):
+    for name in GOING_ON:
+        assert (runs / name / "checkpoints" / f".{checkpoint.name(6)}").exists()        # put aside, computed again
+        assert len(losses(runs / name)) == 6
