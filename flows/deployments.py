@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -97,7 +98,10 @@ def _digest(project: Path, env: Mapping[str, str]) -> str:
 
 
 def call(api_url: str, path: str, body: Any = None, timeout: float = 30.0) -> Any:
-    """One request to Prefect's API: POST with a body, GET without. Raises urllib.error.HTTPError, URLError."""
+    """One request to Prefect's API: POST with a body, GET without. Raises urllib.error.HTTPError, URLError.
+
+    A server whose database is busy answers 503 and has done nothing; like Prefect's own client, this asks again.
+    """
     request = urllib.request.Request(api_url + path, None if body is None else json.dumps(body).encode())
     request.add_header("Content-Type", "application/json")
     if secret := os.environ.get("PREFECT_API_AUTH_STRING"):
@@ -105,8 +109,16 @@ def call(api_url: str, path: str, body: Any = None, timeout: float = 30.0) -> An
     if key := os.environ.get("PREFECT_API_KEY"):
         request.add_header("Authorization", f"Bearer {key}")
     proxies = urllib.request.ProxyHandler({} if LOOPBACK in api_url else None)
-    with urllib.request.build_opener(proxies).open(request, timeout=timeout) as response:
-        return json.loads(response.read() or b"null")
+    opener, ends, pause = urllib.request.build_opener(proxies), time.monotonic() + timeout, 0.25
+    while True:
+        try:
+            with opener.open(request, timeout=timeout) as response:
+                return json.loads(response.read() or b"null")
+        except urllib.error.HTTPError as error:
+            if error.code not in (429, 503) or time.monotonic() + pause > ends:
+                raise
+        time.sleep(pause)
+        pause *= 2
 
 
 def healthy(api_url: str) -> bool:
