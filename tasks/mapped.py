@@ -2,8 +2,8 @@
 
 They lie in `gristmill/tables/` of the user's cache folder (XDG_CACHE_HOME), one file for what one function makes, its
 name a digest of all that decides its content: so nothing there is ever out of date, and all of it may be removed at
-any time. They take 120 MB of disk; processes share what they look at of that in memory. Where the folder cannot be written to, each
-process makes its own.
+any time. They take 120 MB of disk; in memory processes share what they look at. Where the folder cannot be written to,
+each process makes its own.
 """
 
 import contextlib

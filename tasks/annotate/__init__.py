@@ -25,7 +25,8 @@ SIGNALS = pa.schema([
     *TEXT.items(),
     ("n_removed_lines", pa.int32()),            # by the stage `lines`; what follows is measured without them
     ("removed_word_fraction", pa.float64()),    # words in those lines / words of the text as it was extracted
-    ("language", pa.string()),                  # ISO 639-1 or else 639-3; "und" when there are no words
+    # ISO 639-1 or else 639-3; "und" (undetermined) when there are no letters, or too few of the language's script
+    ("language", pa.string()),
     ("language_score", pa.float64()),           # the model's probability, 0 to 1
     # Of the bytes of the passages that the language model reads (tasks.annotate.passages), the share of those that are
     # in another language than the document, with a probability of at least 0.95; the commonest such language.
@@ -51,7 +52,7 @@ class Annotate(BaseModel):
 
 
 # Models and word lists are pinned by their sha256, which are settings: no resources beside these.
-annotate = Stage("annotate", version=2, settings=Annotate,
+annotate = Stage("annotate", version=3, settings=Annotate,
                  needs={"documents": ["doc_id", "text"], "lines": LINES.names},
                  makes=SIGNALS, conserves="documents", libraries=("py3langid", "pycld2", "unicodedata", "justext"))
 

@@ -57,7 +57,6 @@ _LETTERS = {language: re.compile(f"[{blocks}]") for blocks, languages in {
     "\u1200-\u139f\u2d80-\u2ddf": "am ti", "\u13a0-\u13ff\uab70-\uabbf": "chr", "\u1780-\u17ff": "km",
     "\u1100-\u11ff\u3130-\u318f\uac00-\ud7af": "ko", "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff": "ja zh wuu yue",
 }.items() for language in languages.split()}
-_LETTER = re.compile(r"[^\W\d_]")
 _FEWEST_LETTERS = 0.2        # of all letters: names and code in other scripts are common
 
 
@@ -173,11 +172,7 @@ def classify(documents: list[list[str]]) -> tuple[list[str], np.ndarray, np.ndar
     alone = models.log_shares(scores[other] / temperature(sizes[other])[:, None])
     other = other[alone[np.arange(len(other)), theirs[other]] >= np.log(SECOND_SURE)]
 
-    codes, second = models.codes[best].tolist(), [None] * len(documents)
-    fractions = np.bincount(owner[other], sizes[other], len(documents)) / np.maximum(total_size, 1)
-    for i in np.unique(owner[other]):
-        mine = other[owner[other] == i]
-        second[i] = models.codes[np.bincount(theirs[mine], sizes[mine]).argmax()].item()
+    codes = models.codes[best].tolist()
     doubtful = np.flatnonzero(blind | (sure < SURE) | ~models.alone[best])
     likeliest = np.argsort(-shares[doubtful], axis=1, kind="stable")[:, :_CANDIDATES]
     against_best = np.take_along_axis(shares[doubtful], likeliest, axis=1)
@@ -186,11 +181,19 @@ def classify(documents: list[list[str]]) -> tuple[list[str], np.ndarray, np.ndar
                                   strict=True):
         answers = models.second_opinion(" ".join(documents[i]))
         codes[i], sure[i] = _weighed(models, {} if blind[i] else dict(zip(named, tempered, strict=True)), answers)
-        if codes[i] != models.codes[best[i]]:               # the passages were not held against this language
-            fractions[i], second[i] = 0.0, None
+
+    # Where CLD2 was right about the whole, a passage is in another language if that is neither CLD2's nor one that is
+    # often the nearest neighbour of a language which py3langid does not know.
+    final = np.array(codes)[owner[other]]
+    other = other[(final == models.codes[best[owner[other]]])
+                  | (final != models.codes[theirs[other]]) & models.alone[theirs[other]]]
+    second: list[str | None] = [None] * len(documents)
+    fractions = np.bincount(owner[other], sizes[other], len(documents)) / np.maximum(total_size, 1)
+    for i in np.unique(owner[other]):
+        mine = other[owner[other] == i]
+        second[i] = models.codes[np.bincount(theirs[mine], sizes[mine]).argmax()].item()
     for i, language in enumerate(codes):
-        if not any(map(_LETTER.search, documents[i])) or (
-                language in _LETTERS and not _written(documents[i], _LETTERS[language])):
+        if language in _LETTERS and not _written(documents[i], _LETTERS[language]):
             codes[i], sure[i], fractions[i], second[i] = UNDETERMINED, 0.0, 0.0, None
     return codes, sure, fractions, second
 

@@ -14,6 +14,8 @@ claimed language, eight in ten are in that language. fastText's are its softmax,
 GlotLID's need a threshold for each language, as FineWeb-2 has them (`filter.language_score.min={default: 0.65, ...}`).
 """
 
+import re
+
 import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -31,6 +33,7 @@ CLAIMED = frozenset("""af ar az be bg bn bs ca cs cy da de el en eo es et eu fa 
 ka kk ko la lg lt lv mi mk mn mr ms nl nn no pa pl pt ro ru sk sl sn so sq sr st sv sw ta te th tl tn tr ts uk ur vi xh
 yo zh zu""".split())
 
+_LETTER = re.compile(r"[^\W\d_]")
 _AT_ONCE = 1000              # documents classified together: bounds the memory for passages' likelihoods
 
 
@@ -55,7 +58,8 @@ class Language(BaseModel):
 
 def identify(texts: pa.Array, worth: np.ndarray, settings: Language) -> pa.Table:
     """The columns language (string), language_score, other_language_fraction (float64) and second_language (string,
-    null where there is none) of `texts`; ("und", 0, 0, null) where `worth` (bool, one a text) is false.
+    null where there is none) of `texts`; ("und", 0, 0, null) where `worth` (bool, one a text) is false, and where no
+    letter is among what the model would read.
 
     Raises UserError when the model is missing, unreadable, or not the one that the settings pin.
     """
@@ -73,7 +77,7 @@ def identify(texts: pa.Array, worth: np.ndarray, settings: Language) -> pa.Table
     rows = np.flatnonzero(worth)
     for begin in range(0, len(rows), _AT_ONCE):
         documents = {int(row): found for row in rows[begin:begin + _AT_ONCE]
-                     if (found := passages(texts[int(row)].as_py(), settings.max_chars))}
+                     if any(map(_LETTER.search, found := passages(texts[int(row)].as_py(), settings.max_chars)))}
         for row, language, score, fraction, second in zip(documents, *classify(list(documents.values())), strict=True):
             codes[row], scores[row], fractions[row], seconds[row] = language, score, fraction, second
     # Four decimals: the last bits of an exponential are the processor's.

@@ -212,5 +212,5 @@ def test_golden_signals():
     table = annotated([PAGE, PAGE.upper() * 3, "日本語。" * 5, ""])
     rows = table.select([*TEXT, "minhash"]).to_pylist()
     text = json.dumps([{name: round(v, 12) if isinstance(v, float) else v for name, v in row.items()} for row in rows])
-    assert annotate.version == 2
+    assert annotate.version == 3
     assert hashlib.sha256(text.encode()).hexdigest()[:16] == "bde0622d483f8596"

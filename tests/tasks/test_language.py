@@ -101,6 +101,15 @@ def test_a_page_in_two_languages_says_so():
                                                              abs=0.05)
 
 
+def test_the_second_language_stays_where_the_first_is_the_second_models():
+    tswana = "Palamente ya Aforika Borwa e tlhomilwe ka molao mme e dira melao ya naga yotlhe. Batho ba bua Setswana."
+    german = "\n".join([SENTENCES["de"]] * 2)
+    alone, mixed = told(["\n".join([tswana] * 8), "\n".join([tswana] * 6 + [german])]).to_pylist()
+    assert (alone["language"], alone["other_language_fraction"], alone["second_language"]) == ("tn", 0, None)
+    assert (mixed["language"], mixed["second_language"]) == ("tn", "de")
+    assert 0 < mixed["other_language_fraction"] < 0.5
+
+
 def test_texts_without_words_are_undetermined():
     found = told(["...", "word"], worth=[False, True]).to_pylist()
     assert found[0] == {"language": "und", "language_score": 0.0, "other_language_fraction": 0.0,
@@ -202,6 +211,12 @@ def test_a_pinned_fasttext_model_is_used(model, prefix):
     assert all(0.5 < score <= 1 for score in found["language_score"].to_pylist()[:2])
     assert found["second_language"].to_pylist() == [None, None, "de"]
     assert 0.2 < found["other_language_fraction"][2].as_py() < 0.5
+
+
+def test_a_text_without_letters_is_in_no_language_for_such_a_model_either(model):
+    path, digest = model
+    found = told(["1984 - 2001: 12.5 %", SENTENCES["de"]], Language(model=str(path), model_sha256=digest))
+    assert found["language"].to_pylist() == ["und", "de"] and found["language_score"][0].as_py() == 0
 
 
 def test_a_remote_model_is_checked_and_kept(model, cache):
