@@ -105,7 +105,7 @@ def summarise(scores: Sequence[dict[str, Any]], variants: Sequence[str]) -> list
 
 def verdict(row: dict[str, Any]) -> str:
     """What a row says of its variant against the first: better, worse, that the seeds do not tell, or that it
-    is the baseline. sql/stats/ablations.sql says the same of the ledger."""
+    is the baseline."""
     if row["difference"] is None:
         return "baseline"
     if row["difference_low"] is None:

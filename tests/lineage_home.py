@@ -178,10 +178,12 @@ def train(root: Root) -> None:
     measure = {"task": "clean", "metric": "bits_per_byte", "domain": "all", "seeds": 3}
     ledger.record(root, "ablation", "first", measure | {"variant": "raw", "recipe": "raw", "mean": 9.9})  # made again
     ledger.record(root, "ablation", "first", measure | {"variant": "raw", "recipe": "raw", "mean": 2.5, "corpus": "web",
-                                                        "version": 1, "epochs": 0.5, "settings": {}})
+                                                        "version": 1, "epochs": 0.5, "settings": {},
+                                                        "verdict": "baseline"})
     ledger.record(root, "ablation", "first", measure | {
         "variant": "good", "recipe": "fineweb", "mean": 2.25, "difference": -0.25, "difference_low": -0.375,
-        "difference_high": -0.125, "p": 0.01, "corpus": "web", "version": 2, "settings": {"dedup": {"near": False}}})
+        "difference_high": -0.125, "p": 0.01, "corpus": "web", "version": 2, "settings": {"dedup": {"near": False}},
+        "verdict": "better"})
     for sha256, auc in (("old", 0.5), ("new", 0.875)):
         ledger.record(root, "classifier", "good", {
             "sha256": sha256, "auc": auc, "auc_low": 0.75, "auc_high": 0.9375, "ece": 0.0625, "held_out_positives": 30,

@@ -65,12 +65,12 @@ CREATE TABLE evaluations (
     recorded_at TIMESTAMP);
 
 -- ablations: the mean over seeds of a variant's models in one measure, with its 95 % interval, and the difference from
--- the first variant, paired by seed; NULL where one seed says nothing
+-- the first variant, paired by seed; NULL where one seed says nothing; the verdict is tasks.ablation's
 CREATE TABLE ablations (
     name VARCHAR, variant VARCHAR, recipe VARCHAR, settings VARCHAR, corpus VARCHAR, version BIGINT,
     trained_tokens BIGINT, epochs DOUBLE, task VARCHAR, metric VARCHAR, domain VARCHAR, seeds BIGINT, mean DOUBLE,
     low DOUBLE, high DOUBLE, difference DOUBLE, difference_low DOUBLE, difference_high DOUBLE, p DOUBLE,
-    run_id VARCHAR, recorded_at TIMESTAMP);
+    verdict VARCHAR, run_id VARCHAR, recorded_at TIMESTAMP);
 
 -- classifiers of quality: how they do on held-out texts, the scores that keep a share of random crawl, and in each range
 -- of probability how many texts are positive; what was trained again under a name has another sha256

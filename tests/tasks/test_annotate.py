@@ -208,7 +208,7 @@ def test_broken_utf8_is_read_within_its_bounds():
 
 
 def test_golden_signals():
-    """These are the values of version 2. If they change on purpose, raise the stage's version and set them anew."""
+    """These are the values since version 2. If they change on purpose, raise the stage's version and set them anew."""
     table = annotated([PAGE, PAGE.upper() * 3, "日本語。" * 5, ""])
     rows = table.select([*TEXT, "minhash"]).to_pylist()
     text = json.dumps([{name: round(v, 12) if isinstance(v, float) else v for name, v in row.items()} for row in rows])
