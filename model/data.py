@@ -11,12 +11,14 @@ of the run is row s % rows of epoch s // rows. Which rank computes it is decided
 change of world size.
 """
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -27,7 +29,7 @@ from model.packing import Plan, hashes, n_rows, pack, plan_key, shuffle
 from tasks.errors import UserError
 
 BLOCK = 1 << 26         # tokens read together and mixed with each other: 128 MiB as uint16
-READERS = 4             # row groups of a block that are fetched and decoded at once
+READERS = 2             # row groups of a block that are fetched and decoded at once
 
 PACKING = pa.schema([("sample_id", pa.int64()), ("segment", pa.int32()), ("shard", pa.int32()), ("row", pa.int32()),
                      ("offset", pa.int32()), ("length", pa.int32()), ("doc_id", pa.uuid())])
@@ -35,8 +37,7 @@ PACKING = pa.schema([("sample_id", pa.int64()), ("segment", pa.int32()), ("shard
 Read = Callable[[int], tuple[np.ndarray, np.ndarray | None]]
 
 
-@dataclass(frozen=True)
-class Batch:
+class Batch(NamedTuple):
     """Arrays (rows, length), int64. `segments` holds document indices: a row has at most one piece of a document.
 
     Padding has input eot, target -100, segment -1.
@@ -46,6 +47,10 @@ class Batch:
     targets: np.ndarray
     positions: np.ndarray
     segments: np.ndarray
+
+
+def empty_batch(rows: int, length: int) -> Batch:
+    return Batch(*(np.empty((rows, length), np.int64) for _ in Batch._fields))
 
 
 @dataclass
@@ -75,6 +80,8 @@ class Samples:
         self._plans: dict[int, Plan] = {}
         self._reading: dict[int, Future[Read]] = {}
         self._lock, self._pool = Lock(), ThreadPoolExecutor(1, "read-ahead")
+        self._now: tuple[int, Read | None] = -1, None
+        self._count = np.arange(self.length)
         self._order = lru_cache(4)(self._order)
 
     @property
@@ -82,21 +89,25 @@ class Samples:
         """The fraction of the slots of an epoch that hold no token."""
         return 1 - float(self.lengths.sum()) / (self.rows * self.length)
 
-    def _order(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """The blocks of an epoch in turn, and the first row of each (one more: the end)."""
+    def source_epochs(self, samples: int) -> dict[str, float]:
+        """As of a mixture: nothing, each token of each source comes once an epoch."""
+        return {}
+
+    def _order(self, epoch: int) -> tuple[list[int], list[int]]:
+        """The blocks of an epoch in turn, and the first row of each."""
         order = shuffle(len(self.blocks), plan_key(self.digest, self.length, self.seed, epoch))
-        return order, np.concatenate([[0], np.cumsum(self._rows[order])])
+        return order.tolist(), (np.cumsum(self._rows[order]) - self._rows[order]).tolist()
 
     def place(self, sample: int) -> tuple[int, int]:
         """Of a sample the turn (blocks counted on through the epochs) and the row in that turn's plan."""
         epoch, row = divmod(int(sample), self.rows)
         begins = self._order(epoch)[1]
-        turn = int(np.searchsorted(begins, row, "right")) - 1
-        return epoch * len(self.blocks) + turn, row - int(begins[turn])
+        turn = bisect_right(begins, row) - 1
+        return epoch * len(self.blocks) + turn, row - begins[turn]
 
     def _block(self, turn: int) -> tuple[int, int]:
         epoch, at = divmod(turn, len(self.blocks))
-        return epoch, int(self._order(epoch)[0][at])
+        return epoch, self._order(epoch)[0][at]
 
     def plan(self, turn: int) -> Plan:
         """How the block of a turn is packed; the turns of a corpus in one block are its epochs."""
@@ -149,36 +160,40 @@ class Samples:
 
     def batch(self, samples) -> Batch:
         """The samples as arrays; a sample of -1 is a row of padding."""
-        shape = (len(samples), self.length)
-        inputs, targets = np.full(shape, self.eot, np.int64), np.full(shape, -100, np.int64)
-        positions, segments = np.zeros(shape, np.int64), np.full(shape, -1, np.int64)
-        now, read = -1, None
+        batch = empty_batch(len(samples), self.length)
         for i, sample in enumerate(samples):
-            if sample < 0:
-                continue
-            turn, row = self.place(sample)
-            if turn != now:
-                read = None                     # the block before may go now
-                now, read = turn, self._reader(turn)
-            plan, block = self.plan(turn), self.blocks[self._block(turn)[1]]
-            span = slice(plan.starts[row], plan.starts[row + 1])
-            document, offset, length = plan.document[span], plan.offset[span], plan.length[span]
-            end = length.cumsum()
-            begin, total = end - length, int(end[-1])
-            before, masked = [], []
-            for at, to, own, cut in zip(begin.tolist(), end.tolist(), document.tolist(), offset.tolist(), strict=True):
-                text, counted = read(own)
-                targets[i, at:to] = text[cut:cut + to - at]
-                before.append(text[cut - 1] if cut else self.eot)
-                if counted is not None:
-                    masked.append(at + np.flatnonzero(~counted[cut:cut + to - at]))
-            inputs[i, 1:total] = targets[i, :total - 1]
-            inputs[i, begin] = before
-            positions[i, :total] = np.arange(total) - np.repeat(begin, length)
-            segments[i, :total] = np.repeat(block[document], length)
-            if masked:
-                targets[i, np.concatenate(masked)] = -100
-        return Batch(inputs, targets, positions, segments)
+            self.fill(batch, i, sample)
+        return batch
+
+    def fill(self, batch: Batch, i: int, sample: int, first: int = 0) -> None:
+        """Writes a sample to row i of `batch`; its documents are counted from `first`."""
+        inputs, targets, positions, segments = (array[i] for array in batch)
+        at = 0
+        for own, document, cut, n in self._pieces_to_read(sample) if sample >= 0 else ():
+            text, counted = self._now[1](own)
+            piece, end = text[cut:cut + n], at + n
+            inputs[at] = text[cut - 1] if cut else self.eot
+            inputs[at + 1:end] = piece[:-1]
+            targets[at:end] = piece
+            if counted is not None:
+                targets[at:end][~counted[cut:cut + n]] = -100
+            positions[at:end] = self._count[:n]
+            segments[at:end] = document + first
+            at = end
+        if at < self.length:
+            inputs[at:], targets[at:], positions[at:], segments[at:] = self.eot, -100, 0, -1
+
+    def _pieces_to_read(self, sample: int) -> Iterator[tuple[int, int, int, int]]:
+        """Number in the block, document, offset and length of each segment; `_now` can read them then."""
+        turn, row = self.place(sample)
+        plan = self.plan(turn)
+        if self._now[0] != turn:
+            self._now = -1, None                # so that the block before can go
+            self._now = turn, self._reader(turn)
+        span = slice(plan.starts[row], plan.starts[row + 1])
+        own = plan.document[span]
+        columns = own, self.blocks[self._block(turn)[1]][own], plan.offset[span], plan.length[span]
+        return zip(*(column.tolist() for column in columns), strict=True)
 
 
 def blocks_of(sizes: np.ndarray, block_tokens: int, key: int) -> np.ndarray:
@@ -197,8 +212,8 @@ def blocks_of(sizes: np.ndarray, block_tokens: int, key: int) -> np.ndarray:
 def corpus_samples(corpus: Corpus, chosen: np.ndarray, length: int, seed: int, block_tokens: int = BLOCK) -> Samples:
     """Samples of the documents of `corpus` that `chosen` names (ascending indices into `corpus.documents`).
 
-    In memory at once: two blocks (of `block_tokens` and at most one row group for each stretch more) and what READERS
-    row groups take in decoding.
+    In memory at once: two blocks (of about `block_tokens`; a block is no less than one row group) and a few megabytes
+    for each of READERS row groups that are decoded; and of each document 50 bytes, its row of `corpus.documents`.
     """
     chosen = np.asarray(chosen, np.int64)
     lengths = corpus.documents["n_tokens"].to_numpy()[chosen].astype(np.int64)
@@ -217,16 +232,19 @@ def corpus_samples(corpus: Corpus, chosen: np.ndarray, length: int, seed: int, b
 
         def copy(begin: int, end: int) -> None:         # the documents of one row group
             number = int(group[documents[begin]])
-            flat, at = tokens(corpus, number)
-            n_tokens, mine = np.diff(at), chosen[documents[begin:end]] - corpus.groups[number, 2]
-            if not np.array_equal(n_tokens[mine], lengths[documents[begin:end]]):
-                shard = corpus.manifest["shards"][corpus.groups[number, 0]]["path"]
-                raise UserError(f"{corpus.folder}/{shard}: n_tokens is not the length of tokens: tokenize it again")
-            if len(mine) < len(n_tokens):
-                wanted = np.zeros(len(n_tokens), bool)
-                wanted[mine] = True
-                flat = flat[np.repeat(wanted, n_tokens)]
-            out[starts[begin]:starts[end]] = flat
+            wanted = chosen[documents[begin:end]] - corpus.groups[number, 2]
+            first = 0
+            for flat, at in tokens(corpus, number):
+                n_tokens = np.diff(at)
+                end = begin + np.searchsorted(wanted, first + len(n_tokens))
+                here, wanted = wanted[:end - begin] - first, wanted[end - begin:]
+                if not np.array_equal(n_tokens[here], lengths[documents[begin:end]]):
+                    shard = corpus.manifest["shards"][corpus.groups[number, 0]]["path"]
+                    raise UserError(f"{corpus.folder}/{shard}: n_tokens is not the length of tokens: tokenize it again")
+                if len(here) < len(n_tokens):
+                    flat = flat[np.repeat(np.isin(np.arange(len(n_tokens)), here), n_tokens)]
+                out[starts[begin]:starts[end]] = flat
+                begin, first = end, first + len(n_tokens)
 
         with ThreadPoolExecutor(READERS) as pool:
             list(pool.map(copy, edges[:-1], edges[1:]))

@@ -11,7 +11,7 @@ from functools import lru_cache
 import numpy as np
 
 from model.corpus import Corpus
-from model.data import BLOCK, Batch, Samples, corpus_samples
+from model.data import BLOCK, Batch, Samples, corpus_samples, empty_batch
 from model.packing import hashes, plan_key
 from tasks.errors import UserError
 
@@ -23,6 +23,7 @@ class Mixture:
     """Stands in for Samples. `shares` (sum 1) are those of `parts` in the samples, and so in the tokens but for the
     padding, a fraction of a percent. The documents are those of the parts, one part behind the other."""
 
+    names: list[str]
     parts: list[Samples]
     shares: list[float]
 
@@ -42,9 +43,10 @@ class Mixture:
     def padding(self) -> float:
         return sum(share * part.padding for part, share in zip(self.parts, self.shares, strict=True))
 
-    def epochs(self, samples: int) -> list[float]:
-        """How often the first `samples` samples go through each part."""
-        return [share * samples / part.rows for part, share in zip(self.parts, self.shares, strict=True)]
+    def source_epochs(self, samples: int) -> dict[str, float]:
+        """How often the first `samples` samples go through each source."""
+        return {name: share * samples / part.rows
+                for name, share, part in zip(self.names, self.shares, self.parts, strict=True)}
 
     def _period(self, period: int) -> tuple[np.ndarray, np.ndarray]:
         """Of each sample of a period: its part, and its number among the samples of that part.
@@ -92,13 +94,11 @@ class Mixture:
 
     def batch(self, samples) -> Batch:
         """As Samples.batch."""
-        places = [self.place(sample) if sample >= 0 else (0, -1) for sample in samples]
-        rows = []
-        for part, number in places:
-            row = self.parts[part].batch([number])
-            row.segments[row.segments >= 0] += self.first[part]
-            rows.append((row.inputs, row.targets, row.positions, row.segments))
-        return Batch(*(np.concatenate(columns) for columns in zip(*rows, strict=True)))
+        batch = empty_batch(len(samples), self.length)
+        for i, sample in enumerate(samples):
+            part, number = self.place(sample) if sample >= 0 else (0, -1)
+            self.parts[part].fill(batch, i, number, int(self.first[part]))
+        return batch
 
 
 def mixed_samples(corpus: Corpus, chosen: np.ndarray, length: int, seed: int, weights: dict[str, float],
@@ -125,4 +125,4 @@ def mixed_samples(corpus: Corpus, chosen: np.ndarray, length: int, seed: int, we
             raise UserError(f"setting mixture.{name}: corpus {corpus.label} has {n_tokens:,} tokens of that source to "
                             f"train on, fewer than one sequence of {length}; its sources are {there}")
         parts.append(corpus_samples(corpus, chosen[mine], length, seed, max(1, block_tokens // len(weights))))
-    return Mixture(parts, [weight / total for weight in weights.values()])
+    return Mixture(list(weights), parts, [weight / total for weight in weights.values()])

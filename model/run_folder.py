@@ -106,7 +106,7 @@ def finish(folder: Path, last: Path, world: int, model: ModelConfig, samples: Sa
         "loss_first": lines[0]["loss"], "loss_last": lines[-1]["loss"], "epochs": about["samples"] / samples.rows,
         "held_out_loss": lines[-1].get("held_out_loss"), "bits_per_byte": lines[-1].get("bits_per_byte"),
         "tokens_per_second": about["tokens"] / sum(line["seconds"] for line in lines),
-        "padding": samples.padding}
+        "padding": samples.padding, "source_epochs": samples.source_epochs(about["samples"])}
     temporary = folder / ".summary.partial"
     temporary.write_text(json.dumps(summary, indent=1, sort_keys=True))
     os.replace(temporary, folder / "summary.json")

@@ -82,7 +82,7 @@ def documents_of(batch):
 
 
 def whole_documents(corpus) -> list[list[int]]:
-    flats = [tokens(corpus, group) for group in range(len(corpus.groups))]
+    flats = [each for group in range(len(corpus.groups)) for each in tokens(corpus, group, 5)]
     return [flat[begin:end].tolist() for flat, starts in flats
             for begin, end in zip(starts[:-1], starts[1:], strict=True)]
 
@@ -118,6 +118,20 @@ def test_an_epoch_predicts_each_token_of_each_document_once(grouped, block_token
                 [line["offset"]:line["offset"] + line["length"]]]
         targets = samples.batch([sample]).targets[0]
         assert targets[targets != -100].tolist() == said and [line["segment"] for line in lines] == [*range(len(lines))]
+
+
+def test_documents_left_out_are_left_out_of_large_row_groups(tmp_path):
+    """Row groups are decoded some hundred documents at a time: those chosen may be anywhere, or nowhere, in a piece."""
+    corpus = open_corpus(str(write_corpus(tmp_path, documents=1300, shards=1)))
+    whole = whole_documents(corpus)
+    for chosen in (np.arange(1, 1300, 7), np.array([3, 511, 512, 1299]), np.arange(600, 700), np.arange(1300)):
+        samples = corpus_samples(corpus, chosen, 50, 0)
+        seen = {chosen[document] for at in range(0, samples.rows, 50)
+                for document, _, targets in documents_of(samples.batch(range(at, min(samples.rows, at + 50))))
+                if targets in [whole[chosen[document]][cut:cut + 50] for cut in
+                               range(0, len(whole[chosen[document]]), 50)] or pytest.fail("not its tokens")}
+        assert seen == set(chosen)
+    assert corpus_samples(corpus, np.array([], int), 50, 0).rows == 0
 
 
 def test_the_order_of_samples_is_known_from_any_point(grouped):
@@ -213,7 +227,7 @@ def test_a_mixture_has_the_shares_that_were_asked_for(grouped):
     rows = mixture.parts[1].rows
     seen = np.flatnonzero(of_books)[np.unique(sample[of_books], return_inverse=True)[1] < rows]
     assert length[seen].sum() == grouped.documents["n_tokens"].to_numpy()[books].sum()
-    assert mixture.epochs(last)[1] == pytest.approx(9000 / rows)
+    assert mixture.source_epochs(last)["books"] == pytest.approx(9000 / rows)
 
 
 def test_a_mixture_gives_the_samples_it_says(grouped):
@@ -297,7 +311,17 @@ def test_tokens_outside_the_tokenizer_are_refused(tmp_path):
     manifest["tokenizer"]["n_vocab"] = 200
     (folder / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(UserError, match="does not match the corpus"):
-        tokens(open_corpus(str(folder)), 0)
+        list(tokens(open_corpus(str(folder)), 0))
+
+
+def test_a_document_of_another_length_than_it_says_is_refused(tmp_path):
+    folder = write_corpus(tmp_path, documents=10)
+    table = pq.read_table(folder / "tokens" / "shard-00001.parquet")
+    wrong = pc.add(table["n_tokens"], pa.scalar(1, pa.int32()))
+    table = table.set_column(table.column_names.index("n_tokens"), "n_tokens", wrong)
+    pq.write_table(table, folder / "tokens" / "shard-00001.parquet", write_page_checksum=True)
+    with pytest.raises(UserError, match="shard-00001.parquet: n_tokens is not the length"):
+        corpus_samples(open_corpus(str(folder)), np.arange(10), 64, 0).batch([0])
 
 
 def test_a_broken_manifest_is_named(tmp_path):
@@ -306,6 +330,10 @@ def test_a_broken_manifest_is_named(tmp_path):
     (tmp_path / "manifest.json").write_text('{"format": 1}')
     with pytest.raises(UserError, match="not a corpus manifest"):
         open_corpus(str(tmp_path))
+    about = {"format": 1, "name": "m", "version": 1, "shards": [], "tokenizer": {"n_vocab": 1}, "dtype": "uint16"}
+    (tmp_path / "manifest.json").write_text(json.dumps(about))
+    with pytest.raises(UserError, match="has no token shards: build it with input that survives"):
+        open_corpus(str(tmp_path)).documents  # noqa: B018
     (tmp_path / "manifest.json").write_text('{"format": 2}')
     with pytest.raises(UserError, match="update Gristmill"):
         open_corpus(str(tmp_path))
