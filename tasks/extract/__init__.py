@@ -49,6 +49,7 @@ RULES = {
     "error": "the extractor raised an exception (detail: its class)",
 }
 _INPUT = {"response", "resource", "conversion", "revisit"}
+_DESCRIBING = frozenset([b"request", b"metadata", b"warcinfo"])
 _HTML = {"text/html", "application/xhtml+xml", "application/xhtml"}
 _SMALL = 1 << 20             # bytes up to which any expansion is harmless
 _HELD = 16 << 20             # characters of text that are held as Python's strings: a shard may be a file of gigabytes
@@ -158,7 +159,7 @@ def _records(split: Split, settings: Extract) -> Iterator[Record | Unreadable | 
     if split.kind != "warc":
         yield from read_rows(split, settings.max_record_bytes)
         return
-    for record in read_records(split.path, split.start, split.end, settings.max_record_bytes):
+    for record in read_records(split.path, split.start, split.end, settings.max_record_bytes, _DESCRIBING):
         if isinstance(record, Unreadable) or record.type in _INPUT:
             yield record
 

@@ -8,16 +8,17 @@ compares the attributes of an element with each other: 100,000 of them took 77 s
 
 import re
 import unicodedata
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numba import njit
-from resiliparse.extract.html2text import extract_plain_text
-from resiliparse.parse.html import HTMLTree
 
+from tasks.compiled import njit
 from tasks.extract.blocks import Cost, Parsed, tokenize
 from tasks.extract.main_content import parse, read
 from tasks.extract.mojibake import repair
+
+if TYPE_CHECKING:
+    from resiliparse.parse.html import HTMLTree
 
 
 def measure(html: bytes) -> Cost:
@@ -47,6 +48,8 @@ def main_text(html: str, *, engine: str, search: bool, comments: bool, markdown:
     if engine == "gristmill":
         title, text = read(blocks or parse(html.encode("utf-8", "replace")), comments=comments, markdown=markdown)
         return Page(clean(title[:1000]), clean(text))
+    from resiliparse.parse.html import HTMLTree
+
     tree = HTMLTree.parse(html)
     title = " ".join((tree.title or "").split())[:1000]
     if engine == "trafilatura" and search:
@@ -63,7 +66,9 @@ def main_text(html: str, *, engine: str, search: bool, comments: bool, markdown:
     return Page(clean(title), clean(text))
 
 
-def _plain(tree: HTMLTree, search: bool, comments: bool) -> str:
+def _plain(tree: "HTMLTree", search: bool, comments: bool) -> str:
+    from resiliparse.extract.html2text import extract_plain_text
+
     return extract_plain_text(tree, main_content=search, preserve_formatting=True, alt_texts=False, comments=comments)
 
 

@@ -12,8 +12,6 @@ import codecs
 import re
 from collections.abc import Iterator
 
-import chardet
-from chardet.enums import EncodingEra
 from resiliparse.parse.encoding import map_encoding_to_html5
 
 from tasks.extract.codings import Undecodable
@@ -35,8 +33,6 @@ _LEGACY = re.compile(r"cp(?:437|7\d\d|8[56]\d|874|9\d\d|1125)|mac-\w+|iso2022_\w
 _ALIASES = {"x-mac-cyrillic": "mac-cyrillic", "x-mac-ukrainian": "mac-cyrillic", "maccyrillic": "mac-cyrillic"}
 _STATEFUL = re.compile(r"iso2022_\w+|hz")
 _LATIN = re.compile(r"cp125[0247]|iso8859-(?:[1-4]|9|1[03456])|mac-roman|utf-8")
-# EBCDIC never comes over the web, and would be an answer to noise.
-_ERAS = EncodingEra.ALL & ~EncodingEra.MAINFRAME
 
 _BOMS = [(codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF32_LE, "utf-32-le"), (codecs.BOM_UTF32_BE, "utf-32-be"),
          (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be")]
@@ -128,10 +124,14 @@ def _is_plausible(body: bytes, text: str, name: str) -> bool:
 
 def detect(body: bytes) -> str | None:
     """Python's name of the encoding that the statistics of the bytes speak for; None when they are no text."""
+    import chardet  # late: most pages do without
+    from chardet.enums import EncodingEra
+
+    eras = EncodingEra.ALL & ~EncodingEra.MAINFRAME  # EBCDIC never comes over the web: it would be an answer to noise
     start = 0
     if (first := _HIGH.search(body)) and first.start() > _SAMPLE // 2:
         start = first.start() - 1024  # what comes before is ASCII
-    found = chardet.detect(body[start:start + _SAMPLE], encoding_era=_ERAS, max_bytes=_SAMPLE)["encoding"]
+    found = chardet.detect(body[start:start + _SAMPLE], encoding_era=eras, max_bytes=_SAMPLE)["encoding"]
     return codec(found)
 
 

@@ -7,8 +7,8 @@ pages look alike; nothing names a site or a language.
 import math
 
 import numpy as np
-from numba import njit
 
+from tasks.compiled import njit
 from tasks.extract import tags
 from tasks.extract.blocks import (
     N_BITS,

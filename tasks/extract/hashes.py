@@ -9,8 +9,8 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
-from numba import njit
 
+from tasks.compiled import njit
 from tasks.extract import tags
 
 _FNV_OFFSET, _FNV_PRIME = np.uint64(tags.FNV_OFFSET), np.uint64(tags.FNV_PRIME)

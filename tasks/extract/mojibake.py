@@ -7,8 +7,6 @@ text that has such a sequence (É» in French capitals) stays as it is.
 
 import re
 
-from ftfy import fix_encoding
-
 MAX_IN_VAIN = 1000           # different lines of a page, 0.2 ms each, before the rest is believed to be honest too
 
 
@@ -37,6 +35,8 @@ def repair(text: str) -> str:
     """
     if text.isascii() or not _SEQUENCES.search(text):
         return text
+    from ftfy import fix_encoding  # 0.1 s that most processes do without
+
     lines, tried, in_vain = text.split("\n"), {}, 0
     for n, line in enumerate(lines):
         if line in tried:

@@ -24,6 +24,7 @@ LOOKBACK = 4 << 20           # bytes; few records of a crawl take more (Common C
 MAX_HEAD = 1 << 20           # bytes of WARC header; real ones stay below 4 KB
 
 _BLANK_LINE = re.compile(rb"\r?\n\r?\n")
+_TYPE = re.compile(rb"\nwarc-type:[ \t]*([a-z]+)[ \t]*\r?\n(?![ \t])", re.IGNORECASE)
 _LENGTH = re.compile(r"[0-9]{1,18}")   # what no file system holds is no length, and Python refuses to read 4,300 digits
 _HTTP = re.compile(rb"HTTP/\d[^\n]*\n(?:[^\r\n][^\n]*\n)*\r?\n")
 _HTTP_LENGTH = re.compile(rb"\ncontent-length:[ \t]*(\d{1,18})[ \t]*\r?\n", re.IGNORECASE)
@@ -64,10 +65,12 @@ class Unreadable:
     reason: str
 
 
-def read_records(path: str, start: int, end: int, max_bytes: int) -> Iterator[Record | Unreadable]:
+def read_records(path: str, start: int, end: int, max_bytes: int,
+                 passed: frozenset[bytes] = frozenset()) -> Iterator[Record | Unreadable]:
     """The records and unreadable spans of the file at `path` (local or any fsspec URI) that begin in [start, end).
 
-    Blocks larger than `max_bytes` are passed over, not held. Raises OSError when the file cannot be read.
+    Blocks larger than `max_bytes` are passed over, not held; records of the types `passed` may be left out. Raises
+    OSError when the file cannot be read.
     """
     with Window(path) as window:
         kind = compression(window.at(0, 4))
@@ -78,7 +81,7 @@ def read_records(path: str, start: int, end: int, max_bytes: int) -> Iterator[Re
         if kind == "none":
             yield from _read_plain(window, start, end, max_bytes)
         else:
-            yield from _read_members(window, start, end, max_bytes, coding(window, kind))
+            yield from _read_members(window, start, end, max_bytes, coding(window, kind), passed)
 
 
 def _starts_record(data: bytes) -> bool:
@@ -95,13 +98,18 @@ def _next_member(window: Window, position: int, packed: Coding) -> int:
     return window.size
 
 
-def _read_members(window: Window, start: int, end: int, max_bytes: int,
-                  packed: Coding) -> Iterator[Record | Unreadable]:
+def _read_members(window: Window, start: int, end: int, max_bytes: int, packed: Coding,
+                  passed: frozenset[bytes]) -> Iterator[Record | Unreadable]:
     position = 0 if start <= LOOKBACK else _next_member(window, start - LOOKBACK, packed)
     end = min(end, window.size)
     while position < end:
         if skip := skippable(window, position):
             position += skip
+            continue
+        if position >= start and (one := _one_record(window, position, packed, max_bytes, passed)):
+            record, position = one
+            if record is not None:
+                yield record
             continue
         member, owned = Member(window, position, packed, _starts_record), position >= start
         stream = Stream(member.read, member=member)
@@ -117,6 +125,34 @@ def _read_members(window: Window, start: int, end: int, max_bytes: int,
             if owned and not _is_padding(window, position, resume):
                 yield Unreadable(position, stream.position, resume - position, str(damage))
             position = resume
+
+
+def _one_record(window: Window, position: int, packed: Coding, max_bytes: int,
+                passed: frozenset[bytes]) -> tuple[Record | None, int] | None:
+    """(record, or None for one of the types `passed`; end) of a member that holds one WARC record, whole and as long as
+    it says; None for any other. Nearly all are such, and with them there is nothing to be careful about."""
+    member, pieces = Member(window, position, packed, _starts_record), []
+    try:
+        while member.inflated <= max_bytes and (piece := member.read(max_bytes)):
+            pieces.append(piece)
+    except Damaged:
+        return None
+    data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    blank = _BLANK_LINE.search(data, 0, MAX_HEAD) if data.startswith(b"WARC/") and len(data) <= max_bytes else None
+    if blank is None:
+        return None
+    head = data[:blank.end()]
+    if (kind := _TYPE.search(head)) and kind.group(1).lower() in passed and data.find(b"WARC/", 5) < 0:
+        return None, member.end
+    parsed = _warc_head(head)
+    if parsed is None or parsed[2] is None or data[len(head) + parsed[2]:] not in (b"", b"\r\n", b"\r\n\r\n"):
+        return None
+    kind, headers, length, size = parsed
+    if size + length > len(data):
+        return None
+    packed_length = member.end - position
+    return Record(position, 0, packed_length, kind, headers, data[size:size + length], length,
+                  len(data) / packed_length), member.end
 
 
 def _is_padding(window: Window, start: int, end: int) -> bool:

@@ -14,7 +14,8 @@ MAX_DICTIONARY = 16 << 20    # bytes of a zstd dictionary; real ones have some 1
 BOMB_BYTES = 1 << 30         # a member that inflates to more than this ...
 BOMB_RATIO = 200             # ... and this many times its size is given up
 CHUNK = 1 << 20              # bytes read from the file at a time
-_PIECE = 64 << 10            # compressed bytes inflated at a time: what is left of one is copied
+_PIECE = 64 << 10            # compressed bytes inflated at a time, at most; at first less, ...
+_FIRST = 8 << 10             # ... because what a member leaves of its last piece is copied
 
 
 class Damaged(Exception):
@@ -133,7 +134,7 @@ class Member:
         while not frame.eof:
             hungry, piece = frame.needs_input, b""
             if hungry:
-                piece = self._window.at(self.fed, _PIECE)
+                piece = self._window.at(self.fed, min(_PIECE, _FIRST + 4 * (self.fed - self.start)))
                 self.fed += len(piece)
             try:
                 data = frame.decompress(piece, n)

@@ -55,7 +55,7 @@ def test_what_was_decoded_twice_is_mended(text, code_page):
 
 def test_ftfy_sees_only_lines_with_a_sign(monkeypatch):
     seen = []
-    monkeypatch.setattr(mojibake, "fix_encoding", lambda line: seen.append(line) or line)
+    monkeypatch.setattr("ftfy.fix_encoding", lambda line: seen.append(line) or line)
     repair("plain\nÃ©tÃ© here\nété and “quotes”\nнет")
     assert seen == ["Ã©tÃ© here"]
 
@@ -67,7 +67,7 @@ def test_cleaning_mends_before_controls_go():
 
 def calls(monkeypatch, repaired=lambda line: line):
     seen = []
-    monkeypatch.setattr(mojibake, "fix_encoding", lambda line: seen.append(line) or repaired(line))
+    monkeypatch.setattr("ftfy.fix_encoding", lambda line: seen.append(line) or repaired(line))
     return seen
 
 
