@@ -7,7 +7,6 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -15,11 +14,7 @@ from published_corpus import write_corpus
 from trainings import configure, losses, run
 
 from model import checkpoint, engine
-from model.config import model_config
 from model.corpus import corpus_folder, open_corpus
-from model.optimizer import learning_rate, param_groups
-from model.settings import Optimisation
-from model.transformer import Transformer
 from tasks.errors import UserError
 
 PROJECT = Path(__file__).parents[2]
@@ -168,21 +163,3 @@ def test_deepspeed_without_a_compiler_says_what_to_install(monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(UserError, match="g\\+\\+ and ninja.*or leave it false"):
         engine.import_deepspeed(compile_ops=True)
-
-
-def test_learning_rates():
-    cosine = Optimisation(steps=100, warmup=0.1, learning_rate=1.0, final_lr=0.1)
-    rates = [learning_rate(step, cosine) for step in range(1, 101)]
-    assert rates[0] == 0.1 and rates[9] == 1.0 and rates[-1] == pytest.approx(0.1)
-    assert rates[54] == pytest.approx(0.55) and np.all(np.diff(rates[9:]) < 0)
-    wsd = cosine.model_copy(update={"schedule": "wsd", "decay": 0.2})
-    rates = [learning_rate(step, wsd) for step in range(1, 101)]
-    assert set(rates[9:80]) == {1.0} and rates[-1] == pytest.approx(0.1) and np.all(np.diff(rates[79:]) < 0)
-    assert learning_rate(100, cosine.model_copy(update={"schedule": "constant"})) == 1.0
-
-
-def test_only_matrices_decay():
-    model = Transformer(model_config("gpt2-tiny", vocab_size=64))
-    decayed, rest = param_groups(model, Optimisation())
-    assert all(p.dim() == 2 for p in decayed["params"]) and all(p.dim() == 1 for p in rest["params"])
-    assert rest["weight_decay"] == 0 and sum(len(g["params"]) for g in (decayed, rest)) == len(list(model.parameters()))
