@@ -37,7 +37,8 @@ from tasks.extract.html import (
     TO,
     markup,
 )
-from tasks.extract.mathematics import MATHML_NAMES, SEGMENTS, SIGNS, formula
+from tasks.extract.mathematics import DISPLAYSTYLE, SEGMENTS, SIGN, formula
+from tasks.extract.mathml import fitting
 from tasks.extract.text import (
     AFTER_BREAK,
     CHARS,
@@ -79,6 +80,7 @@ _A, _P, _LI, _DD, _DT, _TR, _TD, _TH, _BR, _HR, _PRE, _B, _STRONG, _TABLE, _DIV,
     tags.TAG[n] for n in ("a p li dd dt tr td th br hr pre b strong table div address button input select").split())
 _THEAD, _TBODY, _TFOOT = (tags.TAG[n] for n in "thead tbody tfoot".split())
 _SLOTS = 4096
+_MATHJAX_3 = tags.fnv(b"mjx-container") >> 16 & 0x7FFFFFFF
 _SLOT_P = tags.fnv(b"p") >> 16 & _SLOTS - 1
 
 # Columns of the stack.
@@ -210,7 +212,7 @@ def sum_up(nodes):
 
 
 @njit
-def _assemble(html, rows, kinds, references, bare, c1, vocabulary, signs, mathml):
+def _assemble(html, rows, kinds, references, bare, c1, vocabulary, signs, displaystyle):
     """(text, blocks, nodes, weights, (depth, work)) of a page from its markup `rows`."""
     n, most = len(html), min(len(rows) + 2, _MOST)
     buf = np.empty(n + 16, np.uint8)
@@ -282,7 +284,7 @@ def _assemble(html, rows, kinds, references, bare, c1, vocabulary, signs, mathml
                 continue
             if flags & (TEX | MATHML):
                 if mute < 0 or mute_hidden:
-                    n_segments = formula(html, row[FROM], row[TO], flags, mathml, segments, state)
+                    n_segments = formula(html, row[FROM], row[TO], flags, signs, displaystyle, segments, state)
             elif kind & _RAW:
                 continue
             elif kind & _VOID:
@@ -355,7 +357,8 @@ def _assemble(html, rows, kinds, references, bare, c1, vocabulary, signs, mathml
             stack[top, _S_BLOCK], stack[top, _S_BITS], stack[top, _S_LEVEL] = here_block, bits, level
             opened[slot] += 1
             if mute < 0 and (hidden or jax or kind & _SKIP):
-                mute, mute_hidden = top, hidden and not jax
+                # MathJax 3 leaves no TeX, but MathML for screen readers in what it draws.
+                mute, mute_hidden = top, hidden and not jax or row[SLOT] == _MATHJAX_3
             if kind & _FOREIGN and foreign < 0:
                 foreign = top
             if tag == _A and mute < 0:
@@ -390,9 +393,9 @@ def _assemble(html, rows, kinds, references, bare, c1, vocabulary, signs, mathml
 
 def _entry(key):
     @njit(cache=True)
-    def assemble(html, rows, kinds, references, bare, c1, vocabulary, signs, mathml):
+    def assemble(html, rows, kinds, references, bare, c1, vocabulary, signs, displaystyle):
         assert key
-        return _assemble(html, rows, kinds, references, bare, c1, vocabulary, signs, mathml)
+        return _assemble(html, rows, kinds, references, bare, c1, vocabulary, signs, displaystyle)
 
     return assemble
 
@@ -435,8 +438,14 @@ def tokenize(html: bytes, vocabulary=NO_WORDS, classes=tags.CLASSES) -> Parsed:
     rows, totals = markup(data, eights, (tags.TAG_KEYS, tags.TAG_VALUES), tags.TAG_KINDS, tags.TAG_CONTEXT,
                           (tags.ATTRIBUTE_KEYS, tags.ATTRIBUTE_VALUES), (tags.ROLE_KEYS, tags.ROLE_VALUES), classes,
                           LITERALS)
+    signs = SIGN
+    if len(formulas := np.flatnonzero(rows[:, FLAGS] & MATHML)):
+        found = [b"$", *(fitting(html[start:end]) for start, end in rows[formulas][:, [FROM, TO]].tolist())]
+        ends = np.cumsum([len(text) for text in found])
+        rows[formulas, FROM], rows[formulas, TO] = ends[:-1], ends[1:]
+        signs = np.frombuffer(b"".join(found), np.uint8)
     *made, (depth, work) = assemble(data, rows, tags.TAG_KINDS, (tags.REFERENCE_KEYS, tags.REFERENCE_VALUES),
-                                    (tags.BARE_KEYS, tags.BARE_VALUES), tags.C1, vocabulary, SIGNS, MATHML_NAMES)
+                                    (tags.BARE_KEYS, tags.BARE_VALUES), tags.C1, vocabulary, signs, DISPLAYSTYLE)
     first, last, pairs = totals[:PAIRS + 1].tolist()
     title = html[first:min(last, first + 10_000)].decode("utf-8", "replace") if first >= 0 else ""
     return Parsed(*made, Cost(depth, work, pairs), title, html)

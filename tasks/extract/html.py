@@ -27,7 +27,7 @@ _SEEN = 512                  # values of class and id that are kept
 _IN_HIDDEN, _IN_ARIA_HIDDEN, _IS_MATH = tags.IN_HIDDEN, tags.IN_ARIA_HIDDEN, tags.MATH
 LITERALS = tuple(np.frombuffer(text, np.uint8) for text in (
     b"<!--", b"<![cdata[", b"mathjax", b"display", b"none", b"visibility", b"hidden", b"true", b"math/tex", b"math",
-    b"<annotation", b"tex"))
+    b"<annotation", b"tex", b"text"))
 
 
 @njit
@@ -160,24 +160,27 @@ def _mathematics(html, i, end, row, literals):
     row[FROM], row[TO] = i, end
     if not row[FLAGS] & TEX:
         row[FLAGS] |= MATHML
-    k = i
-    while k < end and not (html[k] == 60 and begins(html, k, end, literals[10])):
-        k += 1
-    if k == end:
-        return
-    if not row[FLAGS] & TEX:
-        row[TO] = k
-    m = k
-    while m < end and html[m] != 62:
-        m += 1
-    for x in range(k, m):
-        if begins(html, x, m, literals[11]):
-            last = m + 1
-            while last < end and html[last] != 60:
-                last += 1
-            row[FROM], row[TO] = m + 1, last
-            row[FLAGS] = row[FLAGS] & ~MATHML | TEX
+    k, first = i, True
+    while True:
+        while k < end and not (html[k] == 60 and begins(html, k, end, literals[10])):
+            k += 1
+        if k == end:
             return
+        if first and not row[FLAGS] & TEX:
+            row[TO] = k
+        first = False
+        m = k
+        while m < end and html[m] != 62:
+            m += 1
+        for x in range(k, m):
+            if begins(html, x, m, literals[11]) and not begins(html, x, m, literals[12]):
+                last = m + 1
+                while last < end and html[last] != 60:
+                    last += 1
+                row[FROM], row[TO] = m + 1, last
+                row[FLAGS] = row[FLAGS] & ~MATHML | TEX
+                return
+        k = m
 
 
 @njit

@@ -102,7 +102,8 @@ class _Writer:
                        for start, end in self._blocks[:, [START, END]].tolist()]
         self._known: dict[int, list[Row]] = {}             # tables
         self._starts: dict[int, tuple[int, int]] = {}      # of ordered lists: the number before the first, the step
-        self._open: list[tuple[int, int, str]] = []        # items that are being written: depth, element, indentation
+        # Items that are being written: depth, element, indentation of what is in it, and of its mark.
+        self._open: list[tuple[int, int, str, str]] = []
         self._of_list, self._goes_on = 0, False            # whether the last block of a list was no item's first
 
     @cached_property
@@ -143,8 +144,6 @@ class _Writer:
         first = rest = ""
         if place[_ITEM]:
             first, rest = self._indent(place)
-            if not self._markdown:
-                rest = ""
         if place[_ITEM] < place[_QUOTE]:
             first, rest = first + quote, rest + quote
         else:
@@ -161,11 +160,12 @@ class _Writer:
         indent = items[-1][2] if items else ""
         self._goes_on = bool(items) and items[-1][1] == place[_ITEM]
         if self._goes_on:
-            return indent if self._markdown else "", indent
+            outer = indent if self._markdown else items[-1][3]
+            return outer, outer
         mark = self._mark(place[_ITEM])
         inner = indent + " " * len(mark) if len(indent) < _DEEPEST else indent
-        items.append((depth, place[_ITEM], inner))
-        return indent + mark, inner
+        items.append((depth, place[_ITEM], inner, indent))
+        return indent + mark, inner if self._markdown else indent
 
     def _mark(self, item: int) -> str:
         nodes, html = self._page.nodes, self._page.html

@@ -1,6 +1,8 @@
-"""Mathematics as text: TeX where a page carries it, or MathML as one would type it; between dollar signs, and once.
+"""Mathematics as text: TeX, as a page carries it or as its MathML says; between dollar signs, and once.
 
-MathML Core, https://www.w3.org/TR/mathml-core/; pages carry TeX in annotations, alternative texts and MathJax scripts.
+Pages carry TeX in annotations, alternative texts and MathJax scripts; MathML without it is written in TeX (see
+`tasks.extract.mathml`). A page often has the same formula several times: what comes right after one that is alike but
+for braces and spaces is left out.
 """
 
 import numpy as np
@@ -8,100 +10,59 @@ from numba import njit
 
 from tasks.extract.hashes import begins
 from tasks.extract.html import MATHML
-from tasks.extract.text import T_MATH_AT, T_MATH_FROM, T_MATH_TO, T_OUT
+from tasks.extract.text import T_MATH_AT, T_MATH_FROM, T_MATH_OF_MATHML, T_MATH_TO, T_OUT
 
-SEGMENTS = 1024             # pieces that one formula may have
-SIGNS = np.frombuffer(b"$/^_()", np.uint8)
-MATHML_NAMES = tuple(np.frombuffer(name, np.uint8) for name in (
-    b"{\\displaystyle", b"mfrac", b"msup", b"msub", b"mrow", b"msubsup", b"munderover"))
-_FRACTION, _POWER, _INDEX, _ROW, _BOTH, _UNDER_OVER, _BRACKETED = range(1, 8)
-
+SIGN = np.frombuffer(b"$", np.uint8)    # what the TeX of a page's MathML follows
+SEGMENTS = 3                            # pieces of a formula: sign, TeX, sign
+DISPLAYSTYLE = np.frombuffer(b"{\\displaystyle", np.uint8)
 
 
 @njit
-def _mathml(html, i, end, names, segments):
-    """Lists MathML as one would type it, in pieces (1 for signs and 0 for html, from, to); returns how many.
-
-    Fractions, powers and indices get their sign, a row among their parts brackets.
-    """
-    frames, children, n_frames, n = np.zeros(64, np.int64), np.zeros(64, np.int64), 0, 0
-    while i < end and n + 3 < len(segments):
-        j = i
-        if html[i] != 60:
-            while j < end and html[j] != 60:
-                j += 1
-            segments[n, 0], segments[n, 1], segments[n, 2] = 0, i, j
-            n += 1
-            i = j
-            continue
-        while j < end and html[j] != 62:
-            j += 1
-        closing = i + 1 < end and html[i + 1] == 47
-        kind = 0
-        for k in range(1, 7):
-            if begins(html, i + (2 if closing else 1), j, names[k]):
-                kind = k
-        sign = -1
-        if closing:
-            if n_frames:
-                n_frames -= 1
-                sign = 5 if frames[n_frames] == _BRACKETED else -1
-        else:
-            within = 0
-            if n_frames:
-                children[n_frames - 1] += 1
-                nth, within = children[n_frames - 1], frames[n_frames - 1]
-                both = within == _BOTH or within == _UNDER_OVER
-                if nth == 2:
-                    sign = 1 if within == _FRACTION else 2 if within == _POWER else -1
-                    if within == _INDEX or both:
-                        sign = 3
-                elif nth == 3 and both:
-                    sign = 2
-                if sign >= 0:
-                    segments[n, 0], segments[n, 1], segments[n, 2] = 1, sign, sign + 1
-                    n += 1
-                    sign = -1
-            if kind == _ROW and within and within != _ROW and within != _BRACKETED:
-                sign, kind = 4, _BRACKETED
-            if n_frames < 64 and html[j - 1] != 47:
-                frames[n_frames], children[n_frames] = kind, 0
-                n_frames += 1
-        if sign >= 0:
-            segments[n, 0], segments[n, 1], segments[n, 2] = 1, sign, sign + 1
-            n += 1
-        i = j + 1
-    return n
+def _counts(c):
+    """Whether a byte tells formulas apart: braces, spaces and dollar signs do not."""
+    return c > 32 and c != 36 and c != 123 and c != 125
 
 
 @njit
-def formula(html, i, end, flags, names, segments, state):
-    """Lists a formula's pieces as `_mathml` does, between dollar signs; none when it repeats the one just before."""
-    while i < end and html[i] <= 32:
-        i += 1
-    while end > i and html[end - 1] <= 32:
-        end -= 1
-    if begins(html, i, end, names[0]) and html[end - 1] == 125:  # {\displaystyle ...}, around each of Wikipedia's
-        i, end = i + len(names[0]), end - 1
-        while i < end and html[i] <= 32:
+def _alike(one, i, end, other, j, last):
+    while True:
+        while i < end and not _counts(one[i]):
             i += 1
-    size = end - i
-    if size == 0:
+        while j < last and not _counts(other[j]):
+            j += 1
+        if i == end or j == last:
+            return i == end and j == last
+        if one[i] != other[j]:
+            return False
+        i, j = i + 1, j + 1
+
+
+@njit
+def formula(html, i, end, flags, signs, displaystyle, segments, state):
+    """Lists the pieces of a formula (1 for `signs` and 0 for `html`, from, to), dollar signs around; returns how many.
+
+    `i` and `end` bound its TeX in `html`, or that of MathML in `signs`. None when it repeats the one just before.
+    """
+    of_mathml = 1 if flags & MATHML else 0
+    source = signs if of_mathml else html
+    while i < end and source[i] <= 32:
+        i += 1
+    while end > i and source[end - 1] <= 32:
+        end -= 1
+    if begins(source, i, end, displaystyle) and source[end - 1] == 125:  # around each of Wikipedia's
+        i, end = i + len(displaystyle), end - 1
+        while i < end and source[i] <= 32:
+            i += 1
+    if end <= i:
         return 0
-    same = state[T_MATH_AT] == state[T_OUT] and state[T_MATH_TO] - state[T_MATH_FROM] == size
-    for k in range(size if same else 0):
-        same = same and html[i + k] == html[state[T_MATH_FROM] + k]
-    if same:
+    if state[T_MATH_AT] == state[T_OUT] and _alike(
+            source, i, end, signs if state[T_MATH_OF_MATHML] else html, state[T_MATH_FROM], state[T_MATH_TO]):
         return 0
-    state[T_MATH_FROM], state[T_MATH_TO] = i, end
-    if flags & MATHML:
-        n = 1 + _mathml(html, i, end, names, segments[1:])
-    elif html[i] == 36 or html[i] == 92 and i + 1 < end and (html[i + 1] == 40 or html[i + 1] == 91):
-        segments[0, 0], segments[0, 1], segments[0, 2] = 0, i, end  # has its signs
+    state[T_MATH_FROM], state[T_MATH_TO], state[T_MATH_OF_MATHML] = i, end, of_mathml
+    c = source[i + 1] if i + 1 < end else 0
+    if source[i] == 36 or source[i] == 92 and (c == 40 or c == 91):  # has its signs
+        segments[0, 0], segments[0, 1], segments[0, 2] = of_mathml, i, end
         return 1
-    else:
-        segments[1, 0], segments[1, 1], segments[1, 2] = 0, i, end
-        n = 2
-    segments[0, 0], segments[0, 1], segments[0, 2] = 1, 0, 1
-    segments[n, 0], segments[n, 1], segments[n, 2] = 1, 0, 1
-    return n + 1
+    segments[:, 0], segments[:, 1], segments[:, 2] = 1, 0, 1
+    segments[1, 0], segments[1, 1], segments[1, 2] = of_mathml, i, end
+    return 3

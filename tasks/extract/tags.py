@@ -91,7 +91,10 @@ def _elements() -> tuple[list[str], np.ndarray, np.ndarray]:
 
 TAGS, TAG_KINDS, TAG_CONTEXT = _elements()
 TAG = {name: n for n, name in enumerate(TAGS)}
-TAG_KEYS, TAG_VALUES = slots({name.encode(): n for name, n in TAG.items() if name}, 1024)
+# XML's names for MathML, as publishers of journals leave them in HTML.
+ALIASES = {"mml:math": "math", "m:math": "math"}
+TAG_KEYS, TAG_VALUES = slots({name.encode(): n for name, n in TAG.items() if name}
+                             | {name.encode(): TAG[other] for name, other in ALIASES.items()}, 1024)
 
 ATTRIBUTES = {name: n for n, name in enumerate(
     ["", "class", "id", "role", "style", "hidden", "aria-hidden", "alt", "alttext", "type", "itemprop", "encoding",

@@ -12,7 +12,7 @@ from tasks.extract.hashes import find, hash_cased
  AFTER_BREAK, CONTROLS) = range(17)
 # Columns of the state while blocks are made.
 (T_OUT, T_SPACE, T_BREAK, T_LINK, T_IS_BOLD, T_WORD, T_IN_WORD, T_HERE, T_HERE_BLOCK, T_LAST_LINK, T_N_BLOCKS,
- T_MATH_AT, T_MATH_FROM, T_MATH_TO, T_N_STATE) = range(15)
+ T_MATH_AT, T_MATH_FROM, T_MATH_TO, T_MATH_OF_MATHML, T_N_STATE) = range(16)
 _FNV_OFFSET, _FNV_PRIME = np.uint64(tags.FNV_OFFSET), np.uint64(tags.FNV_PRIME)
 
 
