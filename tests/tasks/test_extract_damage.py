@@ -98,8 +98,8 @@ def edited(data: bytes, changes) -> bytes:
     raw = bytearray(data)
     for kind, at, value in changes:
         at %= len(raw) + 1
-        if kind == "flip" and at < len(raw):
-            raw[at] ^= 1 << value
+        if kind == "flip":
+            raw[at:at + 1] = (byte ^ 1 << value for byte in raw[at:at + 1])
         elif kind == "write":
             raw[at:at + len(value)] = value
         elif kind == "insert":
