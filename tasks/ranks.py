@@ -16,6 +16,8 @@ from tasks.errors import UserError
 from tasks.ledger import record
 from tasks.storage import Root, replacing
 
+# what the ledger keeps of a line of metrics.jsonl
+STEP = ("step", "loss", "lr", "tokens", "seconds", "grad_norm", "tokens_per_second", "mfu", "energy_joules", "left_out")
 Progress = Callable[[dict], None]               # called with the newest line of metrics.jsonl
 
 
@@ -133,17 +135,17 @@ class _Watch:
         except FileNotFoundError:
             return                                              # pruned this moment
         steps = [self.lines.pop(number) for number in sorted(self.lines) if number <= step]
-        names = ("step", "loss", "lr", "tokens", "seconds", "grad_norm")
-        record(self.root, "step", self.run, {"steps": [{name: line[name] for name in names} for line in steps]},
-               self.run_id)
+        record(self.root, "step", self.run, {"steps": [{name: line[name] for name in STEP if name in line}
+                                                       for line in steps]}, self.run_id)
         record(self.root, "checkpoint", self.run, {
             "step": step, "path": str(path.relative_to(self.root.local)), "sha256": about["files"][checkpoint.WEIGHTS],
             "tokens": about["tokens"], "samples": about["samples"], "bytes": size}, self.run_id)
         for line in steps:
-            if "bits_per_byte" in line:
-                record(self.root, "evaluation", self.run, {
-                    "step": line["step"], "task": "held-out", "domain": "in the loop", "metric": "bits_per_byte",
-                    "value": line["bits_per_byte"]}, self.run_id)
+            found = {"in the loop": line["bits_per_byte"]} if "bits_per_byte" in line else {}
+            found |= {f"in the loop, {name}": value for name, value in line.get("bits_per_byte_by", {}).items()}
+            for domain, value in found.items():
+                record(self.root, "evaluation", self.run, {"step": line["step"], "task": "held-out", "domain": domain,
+                                                           "metric": "bits_per_byte", "value": value}, self.run_id)
         self.recorded = step
 
 

@@ -1,7 +1,9 @@
 """Training in this process (one rank, plain PyTorch), its resumption, and its checkpoints."""
 
 import json
+import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -15,6 +17,7 @@ from trainings import configure, losses, run
 
 from model import checkpoint, engine
 from model.corpus import corpus_folder, open_corpus
+from model.settings import Optimisation
 from tasks.errors import UserError
 
 PROJECT = Path(__file__).parents[2]
@@ -163,3 +166,53 @@ def test_deepspeed_without_a_compiler_says_what_to_install(monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(UserError, match="g\\+\\+ and ninja.*or leave it false"):
         engine.import_deepspeed(compile_ops=True)
+
+
+@pytest.mark.parametrize("visible", [0, 1])
+def test_fewer_gpus_than_ranks_is_said(monkeypatch, visible):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: visible)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    with pytest.raises(UserError, match=f"processes: rank 1 of this machine has no GPU, PyTorch sees {visible}"):
+        engine.start(Optimisation())
+
+
+def test_a_port_in_use_is_said(monkeypatch):
+    """In a process of its own: this one may have a process group by now."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        world = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        code = "from model.engine import start; from model.settings import Optimisation; start(Optimisation())"
+        child = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, env=os.environ | world, capture_output=True,
+                               text=True, timeout=60)
+    assert f"the ranks could not meet at 127.0.0.1:{port}: another program has the port" in child.stderr
+
+
+def test_compiling_without_a_compiler_is_said(monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(UserError, match="torch.compile needs a compiler.*install g.*, or set compile to false"):
+        engine.check_compiler(torch.device("cpu"))
+
+
+@pytest.mark.slow
+def test_compiled_and_computed_again_the_losses_are_the_same(trained, mill, tmp_path, monkeypatch):
+    """torch.compile and activation checkpointing change how, not what. Traced, but run without a C++ compiler."""
+    plain = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda *given, **options: plain(*given, **options | {"backend": "aot_eager"}))
+    run(configure(mill, tmp_path / "run", compile=True, activation_checkpointing=True))
+    assert losses(tmp_path / "run") == pytest.approx(losses(trained), abs=1e-5)
+
+
+def test_buffers_of_gradients_are_no_larger_than_the_model():
+    for offload, stage in (("none", 1), ("parameters", 3)):
+        settings = Optimisation(zero_stage=stage, offload=offload, clip=0.5, deepspeed={"zero_optimization": {
+            "overlap_comm": True}})
+        config = engine.deepspeed_config(settings, 2, True, 10_000, torch.device("cuda"))
+        zero = config["zero_optimization"]
+        assert zero["reduce_bucket_size"] == 10_000 and zero["overlap_comm"] and config["gradient_clipping"] == 0.5
+        assert ("offload_param" in zero) == (stage == 3)
+    assert engine.deepspeed_config(settings, 2, True, 10**10, torch.device("cpu"))["zero_optimization"][
+        "reduce_bucket_size"] == 500_000_000

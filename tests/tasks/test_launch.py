@@ -96,7 +96,7 @@ def test_from_a_corpus_to_an_evaluated_finetuned_model(home, events, tmp_path):
 
 
 def test_a_mistake_of_a_rank_reaches_the_user_and_the_ledger(home, events):
-    with pytest.raises(UserError, match="the loss is nan at step"):
+    with pytest.raises(UserError, match="the gradient is not finite at step"):
         launch.pretrain(str(home), "mill", run="hot", processes=Processes(threads=1), settings=SETTINGS.model_copy(
             update={"learning_rate": 1e30, "clip": 0.0, "warmup": 0.0, "steps": 50}))
     assert events[-1][0] == "training" and events[-1][2]["outcome"] == "failed"
