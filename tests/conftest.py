@@ -1,6 +1,7 @@
 """What all tests share: no network, none of the developer's settings, a fresh data root, one Prefect server."""
 
 import os
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -40,6 +41,27 @@ def _no_network(event: str, arguments: tuple) -> None:
 
 
 sys.addaudithook(_no_network)
+
+# What most tests run of compiled code.
+KERNELS = ("from tasks.extract import _compiled; _compiled()", """
+import pyarrow as pa
+from tasks.annotate import Annotate, signals
+from tasks.lines import Lines, cut_lines
+from tasks.schema import doc_id, id_array
+from tasks.scrub import find
+text = "It grinds grain, and so does +1 202 555 0173. " * 30
+table = pa.table({"doc_id": id_array([doc_id("made", 0)]), "text": [text]})
+signals(table, cut_lines(table, Lines()), Annotate())
+find([text])
+""")
+
+
+def pytest_sessionstart(session) -> None:
+    """Compiles before the test processes start, once on a fresh machine: else each, and each child of theirs, would."""
+    if session.config.getoption("numprocesses", None) and "PYTEST_XDIST_WORKER" not in os.environ:
+        compilers = [subprocess.Popen([sys.executable, "-c", code], cwd=session.config.rootpath) for code in KERNELS]
+        for compiler in compilers:
+            compiler.wait()
 
 
 @pytest.fixture
