@@ -25,8 +25,6 @@ from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from tasks.errors import UserError
 from tasks.pool_child import BEAT, NO_ITEM
 
@@ -212,6 +210,8 @@ def _kill(child: _Child) -> None:
 
 
 def _resident(pid: int) -> int:
+    import psutil  # not for those who only name a stage
+
     try:
         return psutil.Process(pid).memory_info().rss
     except psutil.Error:

@@ -1,7 +1,8 @@
 """Spans put over many texts at once, in UTF-8."""
 
 import numpy as np
-from numba import njit
+
+from tasks.compiled import njit
 
 
 @njit(cache=True)

@@ -429,13 +429,16 @@ class Tables(Sequence):
 
 
 def parquet_options(table: pa.Table) -> dict:
-    """Encodings by column: token ids byte by byte (an id's high byte compresses to nothing), names as dictionaries."""
+    """Encodings by column: token ids byte by byte (an id's high byte compresses to nothing), names as dictionaries;
+    arrays (of the benchmark index) as they are, since hashes do not compress and each shard reads them."""
     if "tokens" in table.schema.names:
         return {
             "use_dictionary": ["source", "domain", "language"],
             "row_group_size": 8192,
             "column_encoding": {"tokens.list.element": "BYTE_STREAM_SPLIT"},
         }
+    if table.schema.names == ["name", "kind", "data"]:
+        return {"compression": "none", "compression_level": None, "use_dictionary": False}
     return {}
 
 

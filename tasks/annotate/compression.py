@@ -8,7 +8,9 @@ hold: no match begins in the last 12 bytes or covers any of the last 5. Nothing 
 """
 
 import numpy as np
-from numba import njit, types
+from numba import types
+
+from tasks.compiled import njit
 
 HASH_BITS = 13               # tables that fit the processor's near caches
 WINDOW, LEAST_MATCH, LAST_LITERALS, NO_MATCH = 65535, 4, 5, 12

@@ -4,7 +4,9 @@ As in tasks.annotate.scan, everything that is compiled is in this file and all e
 """
 
 import numpy as np
-from numba import njit, types
+from numba import types
+
+from tasks.compiled import njit
 
 LANES = 8                    # passages read in step: each read of the automaton waits for memory, eight wait together
 

@@ -5,7 +5,9 @@ Stands alone and is fed with arrays, as `tasks.annotate.scan` says. The definiti
 """
 
 import numpy as np
-from numba import njit, types
+from numba import types
+
+from tasks.compiled import njit
 
 
 def _frozen(dtype, dimensions=1):

@@ -8,7 +8,9 @@ The definitions of the signals are in `tasks.annotate.measure.TEXT`.
 """
 
 import numpy as np
-from numba import njit, types
+from numba import types
+
+from tasks.compiled import njit
 
 
 def _frozen(dtype, dimensions=1):

@@ -19,8 +19,9 @@ import lzma
 from pathlib import Path
 
 import numpy as np
-from numba import njit, types
+from numba import types
 
+from tasks.compiled import njit
 from tasks.mapped import mapped
 
 DICTIONARY = Path(__file__).with_name("dictionary") / "words.bin"

@@ -4,7 +4,9 @@ Stands alone and is fed with arrays, as `tasks.annotate.scan` says.
 """
 
 import numpy as np
-from numba import njit, types
+from numba import types
+
+from tasks.compiled import njit
 
 GRAM_BASE = np.uint64(0x9E3779B97F4A7C15)                  # tasks.words' (a test compares)
 S16, S13 = np.uint32(16), np.uint32(13)

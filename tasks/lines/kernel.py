@@ -5,7 +5,8 @@ All of it is in this file, since numba's cache on disk does not see changes in o
 """
 
 import numpy as np
-from numba import njit
+
+from tasks.compiled import njit
 
 OTHER, LETTER, DIGIT, MARK, SINGLE, FORMAT, SPACE, TERMINAL, CLOSING, BULLET = range(10)
 CLASS_SHIFT, POINT_MASK = 21, (1 << 21) - 1

@@ -11,7 +11,8 @@ from itertools import product
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
+
+from tasks.compiled import njit
 
 SEPARATORS = " -./:"
 _CLASSES = "9A" + SEPARATORS
