@@ -87,6 +87,7 @@ def test_sigterm_saves_and_ends_with_143(mill, tmp_path):
     ({}, {"sequence_length": 64}, "longer than the model's context of 32"),
     ({}, {"batch": 4000, "micro_batch": 2000}, "fewer than one step"),
     ({}, {"batch": 5}, "not a multiple of micro_batch"),
+    ({}, {"mixture": {"boks": 1}}, "setting mixture.boks.*its sources are books, web"),
     ({}, {"device": "cuda"}, "sees no GPU"),
     ({}, {"lerning_rate": 1}, "did you mean learning_rate"),
     ({}, {"learning_rate": -1}, "setting learning_rate"),
