@@ -4,7 +4,7 @@ A tokenizer is two files: `ranks.tiktoken` (a line for each token: base64, space
 pattern, special tokens). Both are written byte for byte the same for the same tokenizer, so their sha256 names it.
 """
 
-import base64
+import binascii
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -109,7 +109,7 @@ def to_files(encoding: tiktoken.Encoding) -> dict[str, bytes]:
     about = {"name": encoding.name, "kind": "tiktoken", "pattern": encoding._pat_str,
              "encoding": encoding.name if encoding.name in tiktoken.list_encoding_names() else None,
              "special_tokens": encoding._special_tokens, "n_vocab": encoding.n_vocab, "eot": encoding.eot_token}
-    return {RANKS: b"".join(base64.b64encode(token) + b" %d\n" % rank for token, rank in ranks),
+    return {RANKS: b"".join(b"%s %d\n" % (binascii.b2a_base64(token, newline=False), rank) for token, rank in ranks),
             DESCRIPTION: (json.dumps(about, sort_keys=True, indent=1) + "\n").encode()}
 
 
@@ -119,7 +119,7 @@ def from_files(files: Mapping[str, bytes], where: str = "the tokenizer") -> tikt
         about = json.loads(files[DESCRIPTION])
         # not tiktoken's own loader: that caches by path in a temporary folder and would serve a stale file
         lines = (line.split() for line in files[RANKS].splitlines() if line)
-        ranks = {base64.b64decode(token, validate=True): int(rank) for token, rank in lines}
+        ranks = {binascii.a2b_base64(token, strict_mode=True): int(rank) for token, rank in lines}
         if any(bytes([b]) not in ranks for b in range(256)):
             raise ValueError("a byte has no token")
         encoding = tiktoken.Encoding(about["name"], pat_str=about["pattern"], mergeable_ranks=ranks,
