@@ -42,12 +42,12 @@ def mapped(*files: str | Path, libraries: tuple[str, ...] = ()) -> Callable[[Cal
                 digest.update(f"{name} {library_version(name)}\n".encode())
             for file in (sys.modules[make.__module__].__file__, *files):
                 digest.update(hashlib.sha256(Path(file).read_bytes()).digest())
-            path = _folder() / f"{make.__module__}.{make.__name__}.{digest.hexdigest()[:32]}"
-            with contextlib.suppress(OSError, pa.ArrowInvalid):
-                return _read(path)
+            name = f"{make.__module__}.{make.__name__}.{digest.hexdigest()[:32]}"
+            with contextlib.suppress(OSError, RuntimeError, pa.ArrowInvalid):   # RuntimeError: a user without a home
+                return _read(_folder() / name)
             made = make()
-            with contextlib.suppress(OSError):
-                _write(path, made)
+            with contextlib.suppress(OSError, RuntimeError):
+                _write(_folder() / name, made)
             return _frozen(made)
 
         return arrays

@@ -73,3 +73,10 @@ def test_without_a_folder_each_process_makes_its_own(cache):
     check(maker(calls)())
     check(maker(calls)())
     assert len(calls) == 2
+
+
+def test_a_user_without_a_home_is_served(monkeypatch):
+    for name in ("XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name)
+    monkeypatch.setattr("pwd.getpwuid", lambda uid: (_ for _ in ()).throw(KeyError(uid)))
+    check(maker([])())
