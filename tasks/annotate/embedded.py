@@ -21,7 +21,7 @@ from functools import lru_cache
 import numpy as np
 
 from tasks.annotate.labels import UNDETERMINED, code
-from tasks.mapped import mapped
+from tasks.annotate.naive_bayes import naive_bayes
 
 SURE = 0.95                  # below that CLD2 is asked too
 SECOND_SURE = 0.95           # what a passage needs to count as one in another language
@@ -66,7 +66,7 @@ class Embedded:
     def __init__(self):
         import pycld2
 
-        self.table, self.prior, self.moves, self.states, labels = _naive_bayes()
+        self.table, self.prior, self.moves, self.states, labels = naive_bayes()
         labels = labels.tobytes().decode().split()
         self.weights = np.log1p(np.arange(4096)).astype(np.float32)
         self.weights.setflags(write=False)
@@ -114,20 +114,6 @@ class Embedded:
             if language in self.cld2_known:                 # not "un"
                 shares[language] = shares.get(language, 0.0) + percent / 100
         return shares
-
-
-@mapped(libraries=("py3langid",))
-def _naive_bayes() -> tuple[np.ndarray, ...]:
-    """py3langid's model: float32 (n-grams, labels), the prior, float64 (labels,), moves and states as the kernel has
-    them, and the labels, UTF-8."""
-    from py3langid import modelio
-    from py3langid.langid import MODEL_DIR, MODEL_FILE
-
-    table, prior, labels, moves, rows, features = modelio.load_model(MODEL_DIR / MODEL_FILE)
-    states = np.stack([np.asarray(rows, dtype=np.int64) << 8, np.asarray(features)], axis=1)
-    return (np.ascontiguousarray(table, dtype=np.float32), np.asarray(prior, dtype=np.float64),
-            np.asarray(moves, dtype=np.uint32), np.ascontiguousarray(states, dtype=np.int32),
-            np.frombuffer("\n".join(labels).encode(), np.uint8))
 
 
 @lru_cache(maxsize=1)
