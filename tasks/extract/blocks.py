@@ -9,8 +9,8 @@ heading, an entry of a list, a cell, what stands between two of them.
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from tasks.compiled import lean, njit
 from tasks.extract import tags
 from tasks.extract.hashes import source_key
 from tasks.extract.html import (
@@ -220,8 +220,20 @@ def _assemble(html, rows, kinds, references, bare, c1, vocabulary, signs, displa
     weights = np.empty((most, 2), np.int32)
     blocks[0], nodes[0], weights[0] = 0, 0, 0
     nodes[0, N_PARENT], nodes[0, N_FIRST], blocks[0, NODE] = -1, -1, -1
-    stack, opened = np.zeros((256, 6), np.int64), np.zeros(_SLOTS, np.int32)
-    state, segments = np.zeros(T_N_STATE, np.int64), np.zeros((SEGMENTS, 3), np.int64)
+    stack, opened = np.empty((len(rows) + 1, 6), np.int64), np.zeros(_SLOTS, np.int32)
+    state, segments = np.zeros(T_N_STATE, np.int64), np.empty((SEGMENTS, 3), np.int64)
+    n_blocks, n_nodes, deepest, work = _build(html, rows, kinds, references, bare, c1, vocabulary, signs, displaystyle,
+                                              buf, blocks, nodes, weights, stack, opened, state, segments)
+    nodes = nodes[:n_nodes]
+    sum_up(nodes)
+    return buf[:state[T_OUT]], blocks[:n_blocks], nodes, weights[:n_nodes], (deepest, work)
+
+
+@lean
+def _build(html, rows, kinds, references, bare, c1, vocabulary, signs, displaystyle, buf, blocks, nodes, weights, stack,
+           opened, state, segments):
+    """Fills the arrays that `_assemble` made; returns how many blocks and elements there are, and (depth, work)."""
+    n, most = len(html), len(blocks)
     state[T_LINK] = state[T_MATH_AT] = -1
     top, level, deepest, work, n_nodes, after = 0, 0, 0, 0, 1, 0
     mute, mute_hidden, foreign = -1, False, -1  # places on the stack: what keeps text out, SVG or MathML
@@ -349,10 +361,6 @@ def _assemble(html, rows, kinds, references, bare, c1, vocabulary, signs, displa
                 here = n_nodes
                 here_block = here_block if inline else here
                 n_nodes += 1
-            if top == len(stack):
-                larger = np.zeros((2 * top, 6), np.int64)
-                larger[:top] = stack
-                stack = larger
             stack[top, _S_TAG], stack[top, _S_SLOT], stack[top, _S_NODE] = tag, row[SLOT], here
             stack[top, _S_BLOCK], stack[top, _S_BITS], stack[top, _S_LEVEL] = here_block, bits, level
             opened[slot] += 1
@@ -386,9 +394,7 @@ def _assemble(html, rows, kinds, references, bare, c1, vocabulary, signs, displa
     if n_blocks + 1 == most and blocks[n_blocks, CHARS]:
         blocks[n_blocks, END] = state[T_OUT]
         n_blocks += 1
-    nodes = nodes[:n_nodes]
-    sum_up(nodes)
-    return buf[:state[T_OUT]], blocks[:n_blocks], nodes, weights[:n_nodes], (deepest, work)
+    return n_blocks, n_nodes, deepest, work
 
 
 def _entry(key):

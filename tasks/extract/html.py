@@ -5,8 +5,8 @@ Linear in the bytes, whatever they are; never raises. What lies between two piec
 """
 
 import numpy as np
-from numba import njit
 
+from tasks.compiled import lean, njit
 from tasks.extract import tags
 from tasks.extract.hashes import begins, find, hash_bytes, hash_name, source_key
 
@@ -190,11 +190,20 @@ def _markup(html, eights, elements, kinds, contexts, attributes, roles, classes,
     Returns int32 (pieces, 12), and int64 (3,): the title's place (-1: none), the elements' numbers of attributes
     squared and summed.
     """
-    n = len(html)
-    rows, n_rows = np.empty((max(256, n >> 6), FLAGS + 1), np.int32), 0
-    totals, hashes = np.zeros(N_MARKUP, np.int64), np.zeros(64, np.uint64)
+    most = 0
+    for k in range(len(html)):
+        most += html[k] == 60
+    rows, totals = np.empty((most, FLAGS + 1), np.int32), np.zeros(N_MARKUP, np.int64)
+    hashes, seen = np.empty(64, np.uint64), np.zeros((_SEEN, 5), np.int64)
+    n_rows = _pieces(html, eights, elements, kinds, contexts, attributes, roles, classes, literals, rows, totals,
+                     hashes, seen)
+    return rows[:n_rows], totals
+
+
+@lean
+def _pieces(html, eights, elements, kinds, contexts, attributes, roles, classes, literals, rows, totals, hashes, seen):
+    n, n_rows = len(html), 0
     totals[TITLE_FROM] = totals[TITLE_TO] = -1
-    seen = np.zeros((_SEEN, 5), np.int64)
     svg, math_ends, data_ends = False, True, True
     i = 0
     while i < n - 1:
@@ -207,10 +216,6 @@ def _markup(html, eights, elements, kinds, contexts, attributes, roles, classes,
         if not closing and not 97 <= c | 32 <= 122 and c != 33 and c != 63:
             i += 1
             continue
-        if n_rows == len(rows):
-            larger = np.empty((2 * n_rows, FLAGS + 1), np.int32)
-            larger[:n_rows] = rows
-            rows = larger
         row = rows[n_rows]
         n_rows += 1
         row[:] = 0
@@ -337,7 +342,7 @@ def _markup(html, eights, elements, kinds, contexts, attributes, roles, classes,
                         row[FROM], row[TO] = alt_from, alt_to
                     i = j
         row[AFTER] = i
-    return rows[:n_rows], totals
+    return n_rows
 
 
 def _entry(key):

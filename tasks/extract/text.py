@@ -1,8 +1,8 @@
 """Text of a page as it is shown: character references decoded, white space collapsed, and what it holds counted."""
 
 import numpy as np
-from numba import njit
 
+from tasks.compiled import njit
 from tasks.extract import tags
 from tasks.extract.hashes import find, hash_cased
 
@@ -14,6 +14,12 @@ from tasks.extract.hashes import find, hash_cased
 (T_OUT, T_SPACE, T_BREAK, T_LINK, T_IS_BOLD, T_WORD, T_IN_WORD, T_HERE, T_HERE_BLOCK, T_LAST_LINK, T_N_BLOCKS,
  T_MATH_AT, T_MATH_FROM, T_MATH_TO, T_MATH_OF_MATHML, T_N_STATE) = range(16)
 _FNV_OFFSET, _FNV_PRIME = np.uint64(tags.FNV_OFFSET), np.uint64(tags.FNV_PRIME)
+
+# What a byte adds to CHARS when it goes on with a word and there is nothing else to say of it; else -1. No-break spaces
+# begin with C2, signs of full width with E3 and EF.
+_IN_WORD = np.full(256, -1, np.int8)
+_IN_WORD[97:123], _IN_WORD[0x80:0xC0], _IN_WORD[0xC0:0xE3], _IN_WORD[0xE4:] = 1, 0, 1, 2
+_IN_WORD[[0xC2, 0xEF]] = -1
 
 
 @njit
@@ -80,8 +86,30 @@ def append_text(html, i, end, pre, buf, block, state, references, bare, c1, voca
     """Appends the text of html[i:end] to the open block, references decoded, white space collapsed unless `pre`."""
     out, word, in_word = state[T_OUT], np.uint64(state[T_WORD]), state[T_IN_WORD] != 0
     link, bold, link_before = state[T_LINK] >= 0, state[T_IS_BOLD] > 0, state[T_LAST_LINK] != 0
+    space, line_break = state[T_SPACE] != 0, state[T_BREAK] != 0
+    chars, link_chars, bold_chars, words, word_weight = block[CHARS], 0, 0, 0, 0  # what changes with each byte is local
+    upper, digits, commas, stops, bars = 0, 0, 0, 0, 0
     while i < end:
         c = np.int64(html[i])
+        size = np.int64(_IN_WORD[c])
+        if size >= 0 and in_word and chars > 0 and not space and not line_break:
+            before = chars
+            while True:  # most of a text are small letters in words
+                word = (word ^ np.uint64(c)) * _FNV_PRIME
+                buf[out] = c
+                out, i, chars = out + 1, i + 1, chars + size
+                if i >= end:
+                    break
+                c = np.int64(html[i])
+                size = np.int64(_IN_WORD[c])
+                if size < 0:
+                    break
+            link_before = link
+            if link:
+                link_chars += chars - before
+            if bold:
+                bold_chars += chars - before
+            continue
         point, width = c, 1
         if c == 38:
             point, after = _reference(html, i, end, references, bare, c1)
@@ -102,35 +130,35 @@ def append_text(html, i, end, pre, buf, block, state, references, bare, c1, voca
         if point <= 32 or point == 160:
             if in_word:
                 in_word = False
-                block[WORDS] += 1
-                block[WORD_WEIGHT] += max(0, find(vocabulary[0], vocabulary[1], word))
+                words += 1
+                word_weight += max(0, find(vocabulary[0], vocabulary[1], word))
             if not pre:
-                state[T_SPACE] = 1
-            elif point == 10 and block[CHARS] == 0:
+                space = True
+            elif point == 10 and chars == 0:
                 out = block[START]
             elif not (point == 13 and i + 1 < end and html[i + 1] == 10):
-                if state[T_BREAK]:
+                if line_break:
                     buf[out] = 10
                     out += 1
-                    state[T_BREAK] = 0
+                    line_break = False
                 buf[out] = 10 if point == 13 else 32 if point != 10 and point != 9 else point
                 out += 1
             i += width
             continue
-        if block[CHARS] == 0:
+        if chars == 0:
             block[NODE], block[PARENT] = state[T_HERE], state[T_HERE_BLOCK]
-            state[T_SPACE], state[T_BREAK] = 0, 0
-        if state[T_BREAK]:
+            space = line_break = False
+        if line_break:
             buf[out] = 10
             out += 1
-            state[T_BREAK], state[T_SPACE] = 0, 0
-        elif state[T_SPACE]:
+            line_break = space = False
+        elif space:
             buf[out] = 32
             out += 1
-            state[T_SPACE] = 0
-            block[CHARS] += 1
+            space = False
+            chars += 1
             if link and link_before:
-                block[LINK_CHARS] += 1
+                link_chars += 1
         link_before = link
         # letters, digits and all beyond ASCII make words
         if 97 <= c <= 122 or c >= 128:
@@ -141,27 +169,27 @@ def append_text(html, i, end, pre, buf, block, state, references, bare, c1, voca
             if not in_word:
                 in_word, word = True, _FNV_OFFSET
             word = (word ^ np.uint64(c + 32)) * _FNV_PRIME
-            block[UPPER] += 1
+            upper += 1
         elif 48 <= c <= 57:
             if not in_word:
                 in_word, word = True, _FNV_OFFSET
             word = (word ^ np.uint64(c)) * _FNV_PRIME
-            block[DIGITS] += 1
+            digits += 1
         else:
             if in_word:
                 in_word = False
-                block[WORDS] += 1
-                block[WORD_WEIGHT] += max(0, find(vocabulary[0], vocabulary[1], word))
+                words += 1
+                word_weight += max(0, find(vocabulary[0], vocabulary[1], word))
             if c == 44 or c == 59:
-                block[COMMAS] += 1
+                commas += 1
             elif c == 46 or c == 33 or c == 63:
-                block[STOPS] += 1
+                stops += 1
             elif c == 124 or c == 47 or c == 62:
-                block[BARS] += 1
+                bars += 1
         if point == 0x3001 or point == 0xFF0C:
-            block[COMMAS] += 1
+            commas += 1
         elif point == 0x3002 or point == 0xFF01 or point == 0xFF1F:
-            block[STOPS] += 1
+            stops += 1
         if html[i] == 38:
             out = _put(point, buf, out)
         else:
@@ -170,17 +198,21 @@ def append_text(html, i, end, pre, buf, block, state, references, bare, c1, voca
             out += width
         if c < 128 or c >= 0xC0:
             size = 2 if c >= 0xE3 else 1  # an ideograph says as much as two letters
-            block[CHARS] += size
+            chars += size
             if link:
-                block[LINK_CHARS] += size
+                link_chars += size
             if bold:
-                block[BOLD] += size
+                bold_chars += size
         elif html[i] == 38:
-            block[CHARS] += 1
+            chars += 1
             if link:
-                block[LINK_CHARS] += 1
+                link_chars += 1
         i += width
-    state[T_LAST_LINK] = 1 if link else 0
+    block[CHARS] = chars
+    for column, count in ((LINK_CHARS, link_chars), (BOLD, bold_chars), (WORDS, words), (WORD_WEIGHT, word_weight),
+                          (UPPER, upper), (DIGITS, digits), (COMMAS, commas), (STOPS, stops), (BARS, bars)):
+        block[column] += count
+    state[T_LAST_LINK], state[T_SPACE], state[T_BREAK] = 1 if link else 0, 1 if space else 0, 1 if line_break else 0
     state[T_OUT], state[T_WORD], state[T_IN_WORD] = out, np.int64(word), 1 if in_word else 0
 
 
