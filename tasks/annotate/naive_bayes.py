@@ -1,4 +1,4 @@
-"""py3langid's model as the kernel reads it. It is kept on disk under a digest of this file, which so has nothing else."""
+"""py3langid's model as the kernel reads it; alone in its file, by whose digest it is kept on disk."""
 
 import numpy as np
 
