@@ -434,7 +434,7 @@ def parquet_options(table: pa.Table) -> dict:
     if "tokens" in table.schema.names:
         return {
             "use_dictionary": ["source", "domain", "language"],
-            "row_group_size": 8192,
+            "row_group_size": 1024,  # training mixes row groups and holds some of them
             "column_encoding": {"tokens.list.element": "BYTE_STREAM_SPLIT"},
         }
     if table.schema.names == ["name", "kind", "data"]:

@@ -55,7 +55,7 @@ tokenizer = Stage("tokenizer", version=1, settings=Tokenize, makes=FILES, needs=
 measure = Stage("measure", version=2, settings=Tokenize, makes=MEASURES,
                 needs={"documents": ["doc_id", "source", "text"], "signals": ["doc_id", "language"],
                        "kept": SPAN_COLUMNS, "tokenizer": FILES.names})
-tokenize = Stage("tokenize", version=2, settings=Tokenize, makes=None,      # TOKENS, or its uint32 form
+tokenize = Stage("tokenize", version=3, settings=Tokenize, makes=None,      # TOKENS, or its uint32 form
                  needs={"documents": ["doc_id", "domain", "text"], "spans": SPAN_COLUMNS, "tokenizer": FILES.names,
                         "plan": ["doc_id", "shard", "row", "repeat", "source", "language"]})
 
