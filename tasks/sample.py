@@ -37,8 +37,8 @@ MIXTURE = pa.schema([("source", pa.string()), ("language", pa.string()), ("docum
 SAMPLED = pa.schema([("doc_id", UUID), ("row", pa.int32()), ("source", pa.string()), ("language", pa.string()),
                      ("n_bytes", pa.int32()), ("repeats", pa.int16())])
 
-# One row for each pass over a document, sorted by (repeat, shard, row): the passes over a document lie far apart, so
-# that packing never puts two copies of it into one training sample.
+# One row for each pass over a document, sorted by (repeat, shard, row): the passes over a document lie far apart,
+# so that packing seldom puts two copies of it into one training sample (where each attends to itself alone).
 PLAN = pa.schema([("doc_id", UUID), ("shard", pa.int32()), ("row", pa.int32()), ("repeat", pa.int16()),
                   ("token_shard", pa.int32()), ("source", pa.string()), ("language", pa.string()),
                   ("weight", pa.float64()), ("planned_tokens", pa.int64())])
