@@ -201,6 +201,7 @@ class DeepSpeed:
 def import_deepspeed(compile_ops: bool):
     """DeepSpeed, told whether it may build its C++ all-reduce; UserError when it may and no compiler is there."""
     os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
+    os.environ.setdefault("LOCAL_RANK", "0")            # a process without a launcher is the only one
     import deepspeed
     if compile_ops:
         missing = [tool for tool in ("g++", "ninja") if shutil.which(tool) is None]

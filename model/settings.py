@@ -155,6 +155,9 @@ def check(settings: Optimisation) -> None:
     if settings.offload != "none" and not sharded:
         raise UserError("setting offload: it is done by DeepSpeed's ZeRO; set engine to deepspeed and zero_stage to 1, "
                         "2 or 3")
+    if settings.compile and settings.engine == "deepspeed" and settings.zero_stage == 3:
+        raise UserError("setting compile: torch.compile traces the weights while ZeRO stage 3 has them put away; set "
+                        "compile to false, or zero_stage to 1 or 2")
     if settings.offload == "parameters" and settings.zero_stage != 3:
         raise UserError(f"setting offload: parameters can be offloaded under zero_stage 3, not {settings.zero_stage}")
 

@@ -76,6 +76,7 @@ def test_queries_keys_and_values_are_made_orthogonal_each_for_itself():
     ({"offload": "optimizer", "engine": "torch"}, "setting offload: it is done by DeepSpeed"),
     ({"offload": "optimizer", "zero_stage": 0}, "setting offload"),
     ({"offload": "parameters", "zero_stage": 2}, "under zero_stage 3, not 2"),
+    ({"compile": True, "zero_stage": 3}, "ZeRO stage 3 has them put away"),
 ])
 def test_settings_that_exclude_each_other(settings, says):
     with pytest.raises(UserError, match=says):
