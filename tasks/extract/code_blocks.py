@@ -8,7 +8,7 @@ import re
 
 import numpy as np
 
-from tasks.extract.attributes import attributes, mentions
+from tasks.extract.attributes import attributes
 from tasks.extract.blocks import N_AT, N_BLOCKS, N_PARENT, Parsed, tokenize
 from tasks.extract.text import END, START
 
@@ -29,7 +29,7 @@ swift tcl terraform tex toml ts tsql tsx typescript vb vbnet verilog vhdl vim vu
 """.split())
 _SURE = ("language-", "lang-", "highlight-source-", "brush:")
 _AROUND = 3                  # elements around the code whose classes are looked at
-_SIEVE = (b"lang", b"highlight", b"brush", b"src", b"ode", b"hljs", b"class")
+_KEYS = {"data-lang", "data-language", "lang"}
 # What holds the number of a line: no other text, in an element of its own.
 _NUMBER = re.compile(
     rb"""<(span|a|i|b|div|td)\b[^<>]{0,512}?\bclass\s*=\s*["']?[^"'<>]{0,256}?\b(?:line-?nos?|line-?numbers?|linenos"""
@@ -50,13 +50,12 @@ def language(page: Parsed, pre: int) -> str:
             break
         places.append(int(page.nodes[node, N_AT]))
     for nth, place in enumerate(places):
-        if mentions(html, place, *_SIEVE):
-            found = attributes(html, place)
-            for key in ("data-lang", "data-language", "lang"):
-                if (name := found.get(key, "").strip().lower()) in _LANGUAGES:
-                    return name
-            if name := _of_class(found.get("class", ""), own=nth < own):
+        found = attributes(html, place)
+        for key in sorted(found.keys() & _KEYS):
+            if (name := found[key].strip().lower()) in _LANGUAGES:
                 return name
+        if "class" in found and (name := _of_class(found["class"], own=nth < own)):
+            return name
     return ""
 
 

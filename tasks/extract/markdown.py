@@ -5,7 +5,6 @@ headings, quotations, tables and fences around code.
 """
 
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -23,9 +22,12 @@ _LI, _TR, _TD, _TH, _TABLE, _UL, _OL, _MENU, _DL, _PRE, _LISTING, _BLOCKQUOTE = 
 _H1, _H6 = tags.TAG["h1"], tags.TAG["h6"]
 _MARKS = {tags.TAG[f"h{n}"]: "#" * n + " " for n in range(1, 7)}
 _DEEPEST = 32                # columns of indentation, signs of quotation: beyond, depth is not shown
-# What an element lies in, by number (0: none): item, row, cell, table, outermost list, code, heading (its tag),
-# outermost quotation; how deep in lists and quotations; of a table, whether it holds another or code.
-(_ITEM, _ROW, _CELL, _IN_TABLE, _LIST, _CODE, _HEADING, _QUOTE, _LISTS, _QUOTES, _HOLDS, _N_PLACES) = range(12)
+# What an element lies in, by number (0: none): item, row, cell, table, outermost list, code; heading (its tag),
+# outermost quotation; of a table, whether it holds another or code; how deep in lists and quotations; of an item, its
+# list when that is an ordered one.
+(_ITEM, _ROW, _CELL, _IN_TABLE, _LIST, _CODE, _HEADING, _QUOTE, _HOLDS, _LISTS, _QUOTES, _NUMBERED,
+ _N_PLACES) = range(13)
+_PLAIN = [0] * _N_PLACES     # of a block that needs no care
 
 
 @njit
@@ -37,6 +39,7 @@ def _lay_out(nodes):
         place[:] = places[nodes[k, N_PARENT]]
         if tag == _LI:
             place[_ITEM] = k
+            place[_NUMBERED] = nodes[k, N_PARENT] if nodes[nodes[k, N_PARENT], N_TAG] == _OL else 0
         elif tag == _TR:
             place[_ROW], place[_CELL] = k, 0
         elif tag == _TD or tag == _TH:
@@ -72,14 +75,6 @@ def _entry(key):
 _places = _entry(source_key("tags", "blocks"))
 
 
-class _Piece(NamedTuple):
-    """What stands on lines of its own: a block, a table, or the cells of a row."""
-
-    text: str
-    place: list[int]
-    row: bool
-
-
 def render(page: Parsed, chosen: np.ndarray, markdown: bool) -> str:
     """The text of the blocks whose numbers are `chosen`, in their order.
 
@@ -97,9 +92,13 @@ class _Writer:
         self._page, self._markdown = page, markdown
         self._places = _places(page.nodes)
         data, self._blocks = page.text.tobytes(), page.blocks[chosen]
-        self._at = self._places[self._blocks[:, PARENT]].tolist()
         self._texts = [data[start:end].decode("utf-8", "replace")
                        for start, end in self._blocks[:, [START, END]].tolist()]
+        at = self._places[self._blocks[:, PARENT]]
+        special = np.flatnonzero((at[:, :_HOLDS] if markdown else at[:, :_HEADING]).any(axis=1))
+        self._at: list[list[int]] = [_PLAIN] * len(at)
+        for b, place in zip(special.tolist(), at[special].tolist(), strict=True):
+            self._at[b] = place
         self._known: dict[int, list[Row]] = {}             # tables
         self._starts: dict[int, tuple[int, int]] = {}      # of ordered lists: the number before the first, the step
         # Items that are being written: depth, element, indentation of what is in it, and of its mark.
@@ -112,20 +111,23 @@ class _Writer:
 
     def text(self) -> str:
         written: list[str] = []
-        before: _Piece | None = None
-        b, at = 0, self._at
+        b, at, texts = 0, self._at, self._texts
+        length, old, old_row = 0, _PLAIN, False            # of the piece before: its length, place, whether it is a row
         while b < len(at):
-            place = at[b]
-            if place[_ROW]:
-                b, piece = self._row(b)
-            else:
-                piece = _Piece(self._block(b, place), place, False)
+            place, row = at[b], False
+            if place is _PLAIN:
+                text, gap = texts[b], "\n\n"
                 b += 1
-            if before:
-                written.append(self._between(before, piece))
-            written.append(piece.text)
-            before = piece
-        return "".join(written)
+            else:
+                if place[_ROW]:
+                    b, text, place, row = self._row(b)
+                else:
+                    text = self._block(b, place)
+                    b += 1
+                gap = self._between(old, place, old_row, row, length + len(text) < LONG_CELL)
+            written += gap, text
+            length, old, old_row = len(text), place, row
+        return "".join(written[1:])
 
     def _block(self, b: int, place: list[int]) -> str:
         text = self._texts[b]
@@ -136,19 +138,18 @@ class _Writer:
             text = fenced(text, language(self._page, place[_CODE]))
         elif self._markdown and place[_HEADING]:
             text = _MARKS[place[_HEADING]] + " ".join(text.split())
-        return self._marked(text, place) if place[_ITEM] or place[_QUOTE] and self._markdown else text
+        return self._marked(text, place) if place[_ITEM] or place[_QUOTE] else text
 
     def _marked(self, text: str, place: list[int]) -> str:
         """`text` with the mark of its item, its indentation, the signs of its quotation."""
-        quote = "> " * min(place[_QUOTES], _DEEPEST) if self._markdown else ""
-        first = rest = ""
-        if place[_ITEM]:
-            first, rest = self._indent(place)
-        if place[_ITEM] < place[_QUOTE]:
-            first, rest = first + quote, rest + quote
-        else:
-            first, rest = quote + first, quote + rest
-        return first + (text.replace("\n", "\n" + rest) if rest else text)
+        first, rest = self._indent(place) if place[_ITEM] else ("", "")
+        if self._markdown and place[_QUOTE]:
+            quote = "> " * min(place[_QUOTES], _DEEPEST)
+            if place[_ITEM] < place[_QUOTE]:
+                first, rest = first + quote, rest + quote
+            else:
+                first, rest = quote + first, quote + rest
+        return first + text.replace("\n", "\n" + rest) if rest and "\n" in text else first + text
 
     def _indent(self, place: list[int]) -> tuple[str, str]:
         """What stands before the first line of a block in an item, and before its others."""
@@ -162,16 +163,14 @@ class _Writer:
         if self._goes_on:
             outer = indent if self._markdown else items[-1][3]
             return outer, outer
-        mark = self._mark(place[_ITEM])
+        mark = self._mark(place[_ITEM], place[_NUMBERED]) if place[_NUMBERED] else "- "
         inner = indent + " " * len(mark) if len(indent) < _DEEPEST else indent
         items.append((depth, place[_ITEM], inner, indent))
         return indent + mark, inner if self._markdown else indent
 
-    def _mark(self, item: int) -> str:
+    def _mark(self, item: int, parent: int) -> str:
+        """The number of an item of an ordered list."""
         nodes, html = self._page.nodes, self._page.html
-        parent = int(nodes[item, N_PARENT])
-        if nodes[parent, N_TAG] != _OL:
-            return "- "
         if parent not in self._starts:
             first, step, at = 1, 1, int(nodes[parent, N_AT])
             if mentions(html, at, b"start", b"reversed"):
@@ -182,13 +181,16 @@ class _Writer:
             self._starts[parent] = first - step, step
         before, step = self._starts[parent]
         ordinal, at = int(nodes[item, N_ORDINAL]), int(nodes[item, N_AT])
-        if mentions(html, at, b"value") and (value := number(attributes(html, at).get("value"))) is not None:
+        value = number(attributes(html, at).get("value")) if html[at + 3:at + 4] != b">" and mentions(
+            html, at, b"value") else None
+        if value is not None:
             before = value - step * ordinal
             self._starts[parent] = before, step
         return f"{before + step * ordinal}. "
 
-    def _row(self, b: int) -> tuple[int, _Piece]:
-        """(number of the next block, piece) of the table, of the row, or of the block alone that begins with `b`."""
+    def _row(self, b: int) -> tuple[int, str, list[int], bool]:
+        """The table, the row, or the block alone that begins with `b`: (number of the next block, text, place, whether
+        it is a table or row)."""
         at, place = self._at, self._at[b]
         table = place[_IN_TABLE]
         if table not in self._known:
@@ -198,16 +200,16 @@ class _Writer:
             while end < len(at) and at[end][_IN_TABLE] == table and at[end][_ROW]:
                 end += 1
             if all(place[_CELL] for place in at[b:end]):
-                return end, self._table(rows, b, end)
+                return end, *self._table(rows, b, end), True
             end, self._known[table] = b + 1, []
         while end < len(at) and at[end][_ROW] == place[_ROW]:
             end += 1
         if end > b + 1 and (cells := self._cells(b, end)):
-            return end, _Piece("\t".join(cells), place, True)
+            return end, "\t".join(cells), place, True
         while place[_CODE] and b + 1 < end and is_gutter(self._texts[b]) and any(p[_CODE] for p in at[b + 1:end]):
             b += 1                                         # numbers of lines in a cell beside the code
             place = at[b]
-        return b + 1, _Piece(self._block(b, place), place, False)
+        return b + 1, self._block(b, place), place, False
 
     def _cells(self, b: int, end: int) -> list[str]:
         """The texts of a row by cells; nothing when it is rather a part of the page's layout than of a table."""
@@ -223,7 +225,7 @@ class _Writer:
             cells[place[_CELL]] = f"{cells[place[_CELL]]} {text}" if place[_CELL] in cells else text
         return cells
 
-    def _table(self, rows: list[Row], b: int, end: int) -> _Piece:
+    def _table(self, rows: list[Row], b: int, end: int) -> tuple[str, list[int]]:
         place = self._places[self._at[b][_IN_TABLE]].tolist()
         blocks = self._blocks[b:end]
         printed = (2 * blocks[:, BOLD] > blocks[:, CHARS]).tolist()
@@ -233,24 +235,23 @@ class _Writer:
             cells = {cell: text.replace("|", "\\|") for cell, text in cells.items()}
         grid = lay_out(rows, cells, cells.keys() - plain)
         if not self._markdown:
-            return _Piece("\n".join(grid.above + ["\t".join(row).rstrip("\t") for row in grid.rows]), place, True)
+            return "\n".join(grid.above + ["\t".join(row).rstrip("\t") for row in grid.rows]), place
         parts = list(grid.above)
         if grid.rows:
             lines = [f"| {' | '.join(row)} |" for row in [grid.names, *grid.rows[grid.heads:]]]
             parts.append("\n".join([lines[0], "|" + " --- |" * len(grid.names), *lines[1:]]))
-        text = "\n\n".join(parts)
-        return _Piece(self._marked(text, place) if place[_ITEM] or place[_QUOTE] else text, place, True)
+        return self._marked("\n\n".join(parts), place), place
 
-    def _between(self, before: _Piece, piece: _Piece) -> str:
-        old, new = before.place, piece.place
+    def _between(self, old: list[int], new: list[int], old_row: bool, new_row: bool, short: bool) -> str:
+        """What stands between two pieces; `short`: both together are no longer than a cell."""
         gap = "\n\n"
         if new[_LIST] and new[_LIST] == old[_LIST]:
             loose = self._markdown and new[_ITEM] and self._goes_on and not (
                 new[_CODE] or old[_CODE] or new[_HEADING] or old[_HEADING])
-            gap = "\n\n" if loose or self._markdown and piece.row else "\n"
+            gap = "\n\n" if loose or self._markdown and new_row else "\n"
         elif new[_IN_TABLE] and new[_IN_TABLE] == old[_IN_TABLE] and new[_ROW] != old[_ROW] and (
-                before.row and piece.row or len(before.text) + len(piece.text) < LONG_CELL) or (
-                piece.row and not new[_ROW] and old[_IN_TABLE] == new[_IN_TABLE] and not self._markdown):
+                old_row and new_row or short) or (
+                new_row and not new[_ROW] and old[_IN_TABLE] == new[_IN_TABLE] and not self._markdown):
             gap = "\n"
         if self._markdown and gap == "\n\n" and new[_QUOTE] and new[_QUOTE] == old[_QUOTE]:
             indent = self._open[-1][2] if new[_ITEM] and new[_ITEM] < new[_QUOTE] and self._open else ""

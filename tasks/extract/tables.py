@@ -49,31 +49,31 @@ class Tables:
         cells = self._cells[first:last]
         if first == last:
             return []
-        chars = nodes[cells, N_CHARS]
+        lengths, tag, at = (nodes[cells, column].tolist() for column in (N_CHARS, N_TAG, N_AT))
+        ids = cells.tolist()
         rows: dict[int, list[int]] = {}
         for row, cell in zip(self._rows_of[cells].tolist(), range(len(cells)), strict=True):
             rows.setdefault(row, []).append(cell)
-        headers = nodes[cells, N_TAG] == _TH
-        has_headers = bool(headers.any())
-        lengths = chars.tolist()
         full = [sum(lengths[cell] > 0 for cell in row) for row in rows.values()]
         filled, several, wide = len(full) - full.count(0), sum(n > 1 for n in full), max(map(len, rows.values()))
-        long = int((chars > (_LONG_IN_DATA if has_headers else LONG_CELL)).sum())
+        has_headers = _TH in tag
+        bound = _LONG_IN_DATA if has_headers else LONG_CELL
+        long = sum(length > bound for length in lengths)
         if (0 in rows or filled < 2 or several < (1 if has_headers else filled / 2) or 4 * long > filled
-                or chars.max() > _LONGEST or wide * filled > _SPARSE * (sum(full) + _SPARSE)
+                or max(lengths) > _LONGEST or wide * filled > _SPARSE * (sum(full) + _SPARSE)
                 or attributes(html, nodes[table, N_AT]).get("role") in ("presentation", "none")):
             return []
         made, busy = [], {}      # columns that cells of rows above reach into, and for how many more rows
-        at, is_header = nodes[cells, N_AT].tolist(), headers.tolist()
-        ids = cells.tolist()
-        for row, members in rows.items():
+        parents = nodes[list(rows), N_PARENT]
+        in_head = (nodes[parents, N_TAG] == _THEAD).tolist()
+        for members, head in zip(rows.values(), in_head, strict=True):
             column, placed, above = 0, [], busy
             busy = {c: left - 1 for c, left in above.items() if left > 1}
             for cell in members:
                 while column in above:
                     column += 1
                 columns = height = 1
-                if mentions(html, at[cell], b"span"):
+                if html[at[cell] + 3:at[cell] + 4] != b">" and mentions(html, at[cell], b"span"):
                     found = attributes(html, at[cell])
                     columns = min(max(1, number(found.get("colspan")) or 1), wide)
                     height = number(found.get("rowspan"))
@@ -84,9 +84,9 @@ class Tables:
                 column += columns
             if column > 2 * wide + _SPARSE:  # spans upon spans: no table that anybody reads
                 return []
-            head = nodes[nodes[row, N_PARENT], N_TAG] == _THEAD or all(
-                is_header[cell] or not lengths[cell] for cell in members) and any(is_header[cell] for cell in members)
-            made.append(Row(bool(head), placed))
+            head = head or all(tag[cell] == _TH or not lengths[cell] for cell in members) and any(
+                tag[cell] == _TH for cell in members)
+            made.append(Row(head, placed))
         return made
 
 
