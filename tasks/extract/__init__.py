@@ -5,8 +5,9 @@ requests, metadata and file information describe others and are no input. Each g
 or a fate whose rule is one of RULES. JSONL and Parquet rows are records too.
 """
 
+import gc
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Literal
@@ -17,14 +18,15 @@ from pydantic import BaseModel, ConfigDict, Field
 from tasks.extract import opt_out
 from tasks.extract.codings import Expansion, Undecodable, dechunk, decompress
 from tasks.extract.content import Page, clean, main_text
-from tasks.extract.decode import decode_text
+from tasks.extract.decode import decode_text, in_utf8
 from tasks.extract.main_content import parse
+from tasks.extract.plain import identity
 from tasks.extract.records import Record, Unreadable, read_records
 from tasks.extract.rights import rights_signals
 from tasks.extract.rows import Row, read_rows
 from tasks.ingest import Split
 from tasks.pool_child import NO_ITEM
-from tasks.schema import DOCUMENTS, FATES, content_id, doc_id, id_array
+from tasks.schema import DOCUMENTS, FATES, doc_id, id_array
 from tasks.stage import Result, Stage, attempt, resource_digest
 from tasks.storage import Place
 
@@ -152,7 +154,8 @@ def _compiled() -> None:
     prose = "It grinds grain to flour, for the café too. " * 20
     html = f"<title>A mill</title><article><p>{prose}</p></article>"
     rights_signals(html.encode(), [])
-    main_text(html, engine="gristmill", search=True, comments=False)
+    identity(main_text(html, engine="gristmill", search=True, comments=False).text)
+    gc.freeze()  # what is there by now stays: it need not be looked through each time
 
 
 def _records(split: Split, settings: Extract) -> Iterator[Record | Unreadable | Row]:
@@ -186,13 +189,13 @@ def _document(record: Record | Row, settings: Extract) -> dict[str, Any]:
     if isinstance(record, Row):
         page, charset, size, signals = Page(clean(record.title), clean(record.text)), "utf-8", record.size, []
     elif record.type == "conversion":
-        text, charset = _decoded(record.block, "utf-8")
+        text, charset = _decoded(decode_text, record.block, "utf-8")
         page, size, signals = Page("", clean(text)), record.size, []
     else:
         page, charset, size, signals = _web_page(record, settings)
     if not page.text:
         raise _Drop("empty_text", 0)
-    return {"content_id": content_id(page.text), "fetched_at": _instant(record.headers.get("warc-date", "")),
+    return {"content_id": identity(page.text), "fetched_at": _instant(record.headers.get("warc-date", "")),
             "charset": charset, "title": page.title, "rights": signals, "html_bytes": size, "text": page.text}
 
 
@@ -221,10 +224,11 @@ def _web_page(record: Record, settings: Extract) -> tuple[Page, str, int, list[s
     except Undecodable:
         raise _Drop("content_encoding") from None
     declared = _CHARSET.search(content_type)
-    text, charset = _decoded(body, declared.group(1) if declared else None)
+    label = declared.group(1) if declared else None
     if media_type == "text/plain":
+        text, charset = _decoded(decode_text, body, label)
         return Page("", clean(text)), charset, len(body), rights_signals(b"", headers)
-    html = body if charset == "utf-8" else text.encode("utf-8", "replace")
+    html, charset = _decoded(in_utf8, body, label)
     blocks = parse(html)
     cost = blocks.cost
     if settings.engine != "gristmill":  # which takes time linear in the bytes
@@ -232,7 +236,7 @@ def _web_page(record: Record, settings: Extract) -> tuple[Page, str, int, list[s
             raise _Drop("too_deep", cost.depth, settings.max_depth)
         if cost.pairs > settings.max_attribute_pairs:
             raise _Drop("attributes", cost.pairs, settings.max_attribute_pairs)
-    page = main_text(text, engine=settings.engine, search=cost.work <= settings.max_work, comments=settings.comments,
+    page = main_text(html, engine=settings.engine, search=cost.work <= settings.max_work, comments=settings.comments,
                      markdown=settings.format == "markdown", blocks=blocks)
     return page, charset, len(body), rights_signals(html, headers)
 
@@ -263,9 +267,9 @@ def _sniffed(body: bytes) -> str:
     return "text/html" if html else "application/octet-stream"
 
 
-def _decoded(body: bytes, declared: str | None) -> tuple[str, str]:
+def _decoded(decode: Callable, body: bytes, declared: str | None) -> tuple:
     try:
-        return decode_text(body, declared)
+        return decode(body, declared)
     except Undecodable as undecodable:
         raise _Drop("charset", undecodable.args[0], detail="undecodable") from None
 

@@ -22,7 +22,6 @@ from tasks.extract.html import (
     FLAGS,
     FROM,
     KIND,
-    LITERALS,
     LOOK,
     MATHJAX,
     MATHML,
@@ -78,6 +77,7 @@ _PROSE = 80                  # characters, outside links, from which on a block 
 _HIDDEN, _ARIA_HIDDEN, _IN_PRE = tags.IN_HIDDEN, tags.IN_ARIA_HIDDEN, tags.IN_PRE
 _A, _P, _LI, _DD, _DT, _TR, _TD, _TH, _BR, _HR, _PRE, _B, _STRONG, _TABLE, _DIV, _ADDRESS, _BUTTON, _INPUT, _SELECT = (
     tags.TAG[n] for n in ("a p li dd dt tr td th br hr pre b strong table div address button input select").split())
+_KINDS = tags.TAG_KINDS
 _THEAD, _TBODY, _TFOOT = (tags.TAG[n] for n in "thead tbody tfoot".split())
 _SLOTS = 4096
 _MATHJAX_3 = tags.fnv(b"mjx-container") >> 16 & 0x7FFFFFFF
@@ -139,7 +139,7 @@ def _close(stack, top, to, state, opened):
 
 
 @njit
-def _up_to(stack, top, first, second, third, stop_kinds, kinds, through):
+def _up_to(stack, top, first, second, third, stop_kinds, through):
     """The place on the stack of the nearest element that is one of three, none of `stop_kinds` between; -1 if none.
 
     With `through`, paragraphs, divisions and addresses never stop the search.
@@ -150,19 +150,19 @@ def _up_to(stack, top, first, second, third, stop_kinds, kinds, through):
             continue
         if tag == first or tag == second or tag == third:
             return k
-        if kinds[tag] & stop_kinds:
+        if _KINDS[tag] & stop_kinds:
             return -1
-        if through and not kinds[tag] & _INLINE and tag != 0 and tag != _P and tag != _DIV and tag != _ADDRESS:
+        if through and not _KINDS[tag] & _INLINE and tag != 0 and tag != _P and tag != _DIV and tag != _ADDRESS:
             return -1
     return -1
 
 
 @njit
-def _implied(stack, top, tag, kinds, opened):
+def _implied(stack, top, tag, opened):
     """The place on the stack of the element that the start tag `tag` ends, -1 when it ends none."""
-    to, kind = -1, kinds[tag]
+    to, kind = -1, _KINDS[tag]
     if kind & _CLOSES_P and opened[_SLOT_P] > 0:
-        to = _up_to(stack, top, _P, _P, _P, _SCOPE, kinds, False)
+        to = _up_to(stack, top, _P, _P, _P, _SCOPE, False)
     first, second, third, within, stop, through = _LI, _LI, _LI, -1, _SCOPE, True
     if tag == _DD or tag == _DT:
         first, second, third = _DD, _DT, _DT
@@ -173,11 +173,11 @@ def _implied(stack, top, tag, kinds, opened):
     elif tag == _TBODY or tag == _THEAD or tag == _TFOOT:
         first, second, third, within, stop, through = _TBODY, _THEAD, _TFOOT, _TABLE, 0, False
     elif tag != _LI:
-        if kind & _HEADING and top and stack[top - 1, _S_TAG] > 0 and kinds[stack[top - 1, _S_TAG]] & _HEADING:
+        if kind & _HEADING and top and stack[top - 1, _S_TAG] > 0 and _KINDS[stack[top - 1, _S_TAG]] & _HEADING:
             return top - 1 if to < 0 else to
         return to
-    k = _up_to(stack, top, first, second, third, stop, kinds, through)
-    if within >= 0 and k <= _up_to(stack, top, within, _TABLE, _TABLE, 0, kinds, False):
+    k = _up_to(stack, top, first, second, third, stop, through)
+    if within >= 0 and k <= _up_to(stack, top, within, _TABLE, _TABLE, 0, False):
         return to
     return k if to < 0 else to if k < 0 else min(k, to)
 
@@ -212,7 +212,7 @@ def sum_up(nodes):
 
 
 @njit
-def _assemble(html, rows, kinds, references, bare, c1, vocabulary, signs, displaystyle):
+def _assemble(html, rows, vocabulary, signs):
     """(text, blocks, nodes, weights, (depth, work)) of a page from its markup `rows`."""
     n, most = len(html), min(len(rows) + 2, _MOST)
     buf = np.empty(n + 16, np.uint8)
@@ -222,16 +222,15 @@ def _assemble(html, rows, kinds, references, bare, c1, vocabulary, signs, displa
     nodes[0, N_PARENT], nodes[0, N_FIRST], blocks[0, NODE] = -1, -1, -1
     stack, opened = np.empty((len(rows) + 1, 6), np.int64), np.zeros(_SLOTS, np.int32)
     state, segments = np.zeros(T_N_STATE, np.int64), np.empty((SEGMENTS, 3), np.int64)
-    n_blocks, n_nodes, deepest, work = _build(html, rows, kinds, references, bare, c1, vocabulary, signs, displaystyle,
-                                              buf, blocks, nodes, weights, stack, opened, state, segments)
+    n_blocks, n_nodes, deepest, work = _build(html, rows, vocabulary, signs, buf, blocks, nodes, weights, stack, opened,
+                                              state, segments)
     nodes = nodes[:n_nodes]
     sum_up(nodes)
     return buf[:state[T_OUT]], blocks[:n_blocks], nodes, weights[:n_nodes], (deepest, work)
 
 
 @lean
-def _build(html, rows, kinds, references, bare, c1, vocabulary, signs, displaystyle, buf, blocks, nodes, weights, stack,
-           opened, state, segments):
+def _build(html, rows, vocabulary, signs, buf, blocks, nodes, weights, stack, opened, state, segments):
     """Fills the arrays that `_assemble` made; returns how many blocks and elements there are, and (depth, work)."""
     n, most = len(html), len(blocks)
     state[T_LINK] = state[T_MATH_AT] = -1
@@ -241,7 +240,7 @@ def _build(html, rows, kinds, references, bare, c1, vocabulary, signs, displayst
         at = rows[e, AT] if e < len(rows) else n
         pre = top > 0 and stack[top - 1, _S_BITS] & _IN_PRE != 0
         if mute < 0 and after < at:
-            append_text(html, after, at, pre, buf, blocks[state[T_N_BLOCKS]], state, references, bare, c1, vocabulary)
+            append_text(html, after, at, pre, buf, blocks[state[T_N_BLOCKS]], state, vocabulary)
         if e == len(rows):
             break
         row = rows[e]
@@ -249,7 +248,7 @@ def _build(html, rows, kinds, references, bare, c1, vocabulary, signs, displayst
         if row[KIND] == NOTHING:
             continue
         tag, slot, bits, flags = row[TAG], row[SLOT] & _SLOTS - 1, row[BITS], row[FLAGS]
-        kind = kinds[tag]
+        kind = _KINDS[tag]
         inline = kind & (_INLINE | _SKIP) != 0 or tag == 0
         block = blocks[state[T_N_BLOCKS]]
         to, flush, push, n_segments = -1, False, False, 0
@@ -266,12 +265,12 @@ def _build(html, rows, kinds, references, bare, c1, vocabulary, signs, displayst
                     other = stack[k, _S_TAG]
                     if other < 0:
                         continue
-                    if stack[k, _S_SLOT] == row[SLOT] or kind & _HEADING and kinds[other] & _HEADING:
+                    if stack[k, _S_SLOT] == row[SLOT] or kind & _HEADING and _KINDS[other] & _HEADING:
                         to = k
                         break
-                    if kinds[other] & _SCOPE and not structural:
+                    if _KINDS[other] & _SCOPE and not structural:
                         break
-                    blocked = blocked or not (kinds[other] & (_INLINE | _SKIP) or other == 0)
+                    blocked = blocked or not (_KINDS[other] & (_INLINE | _SKIP) or other == 0)
                 if to >= 0 and blocked and kind & _INLINE:
                     # It ends over the head of a block: the block stays open, the inline element does not.
                     if state[T_LINK] == to:
@@ -296,7 +295,7 @@ def _build(html, rows, kinds, references, bare, c1, vocabulary, signs, displayst
                 continue
             if flags & (TEX | MATHML):
                 if mute < 0 or mute_hidden:
-                    n_segments = formula(html, row[FROM], row[TO], flags, signs, displaystyle, segments, state)
+                    n_segments = formula(html, row[FROM], row[TO], flags, signs, DISPLAYSTYLE, segments, state)
             elif kind & _RAW:
                 continue
             elif kind & _VOID:
@@ -319,7 +318,7 @@ def _build(html, rows, kinds, references, bare, c1, vocabulary, signs, displayst
                     block[CONTROLS] += 1
             else:
                 push = True
-                to = _implied(stack, top, tag, kinds, opened)
+                to = _implied(stack, top, tag, opened)
                 if tag == _A:
                     live = state[T_LINK]
                     if live >= 0:
@@ -387,7 +386,7 @@ def _build(html, rows, kinds, references, bare, c1, vocabulary, signs, displayst
             if k and flags & (TEX | MATHML):
                 state[T_SPACE] = 0
             append_text(signs if segments[k, 0] else html, segments[k, 1], segments[k, 2], False, buf,
-                  blocks[state[T_N_BLOCKS]], state, references, bare, c1, vocabulary)
+                  blocks[state[T_N_BLOCKS]], state, vocabulary)
             state[T_MATH_AT] = state[T_OUT]
     _flush(blocks, buf, state, nodes, vocabulary)
     n_blocks = state[T_N_BLOCKS]
@@ -399,9 +398,9 @@ def _build(html, rows, kinds, references, bare, c1, vocabulary, signs, displayst
 
 def _entry(key):
     @njit(cache=True)
-    def assemble(html, rows, kinds, references, bare, c1, vocabulary, signs, displaystyle):
+    def assemble(html, rows, vocabulary, signs):
         assert key
-        return _assemble(html, rows, kinds, references, bare, c1, vocabulary, signs, displaystyle)
+        return _assemble(html, rows, vocabulary, signs)
 
     return assemble
 
@@ -441,17 +440,14 @@ def tokenize(html: bytes, vocabulary=NO_WORDS, classes=tags.CLASSES) -> Parsed:
     """
     data = np.frombuffer(html, np.uint8)
     eights = np.frombuffer(html, "<u8", len(html) // 8)
-    rows, totals = markup(data, eights, (tags.TAG_KEYS, tags.TAG_VALUES), tags.TAG_KINDS, tags.TAG_CONTEXT,
-                          (tags.ATTRIBUTE_KEYS, tags.ATTRIBUTE_VALUES), (tags.ROLE_KEYS, tags.ROLE_VALUES), classes,
-                          LITERALS)
+    rows, totals = markup(data, eights, classes)
     signs = SIGN
     if len(formulas := np.flatnonzero(rows[:, FLAGS] & MATHML)):
         found = [b"$", *(fitting(html[start:end]) for start, end in rows[formulas][:, [FROM, TO]].tolist())]
         ends = np.cumsum([len(text) for text in found])
         rows[formulas, FROM], rows[formulas, TO] = ends[:-1], ends[1:]
         signs = np.frombuffer(b"".join(found), np.uint8)
-    *made, (depth, work) = assemble(data, rows, tags.TAG_KINDS, (tags.REFERENCE_KEYS, tags.REFERENCE_VALUES),
-                                    (tags.BARE_KEYS, tags.BARE_VALUES), tags.C1, vocabulary, signs, DISPLAYSTYLE)
+    *made, (depth, work) = assemble(data, rows, vocabulary, signs)
     first, last, pairs = totals[:PAIRS + 1].tolist()
     title = html[first:min(last, first + 10_000)].decode("utf-8", "replace") if first >= 0 else ""
     return Parsed(*made, Cost(depth, work, pairs), title, html)

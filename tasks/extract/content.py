@@ -10,12 +10,10 @@ import re
 import unicodedata
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
-from tasks.compiled import njit
 from tasks.extract.blocks import Cost, Parsed, tokenize
 from tasks.extract.main_content import parse, read
 from tasks.extract.mojibake import repair
+from tasks.extract.plain import is_plain
 
 if TYPE_CHECKING:
     from resiliparse.parse.html import HTMLTree
@@ -37,19 +35,22 @@ class Page(NamedTuple):
     text: str
 
 
-def main_text(html: str, *, engine: str, search: bool, comments: bool, markdown: bool = False,
+def main_text(html: str | bytes, *, engine: str, search: bool, comments: bool, markdown: bool = False,
               blocks: Parsed | None = None) -> Page:
     """Title and text of a page; the main content only, or with `search` off all that is visible.
 
     Args:
+        html: the page; in UTF-8 when bytes.
         markdown: headings, quotations, tables and code as Markdown; engine `resiliparse` does not know it.
         blocks: the page as `tasks.extract.main_content.parse` returns it, when it has been parsed.
     """
     if engine == "gristmill":
-        title, text = read(blocks or parse(html.encode("utf-8", "replace")), comments=comments, markdown=markdown)
+        page = blocks or parse(html if isinstance(html, bytes) else html.encode("utf-8", "replace"))
+        title, text = read(page, comments=comments, markdown=markdown)
         return Page(clean(title[:1000]), clean(text))
     from resiliparse.parse.html import HTMLTree
 
+    html = html.decode("utf-8", "replace") if isinstance(html, bytes) else html
     tree = HTMLTree.parse(html)
     title = " ".join((tree.title or "").split())[:1000]
     if engine == "trafilatura" and search:
@@ -82,42 +83,10 @@ _JUNK = re.compile("[\x00-\x08\x0e-\x1b\x1f\x7f-\x84\x86-\x9f\xad\u200b\u202a-\u
 _BLANK = re.compile(r"\n{3,}")
 
 
-@njit(cache=True)
-def _is_plain(data):
-    """Whether UTF-8 bytes are text that `clean` leaves as it is; most are, and this tells so at 1 ns a byte.
-
-    So are ASCII but controls, trailing spaces and three line feeds in a row, and among it the Latin letters, dashes,
-    quotation marks, bullets, the euro sign that stand alone: nothing that NFC composes, nothing decoded twice.
-    """
-    n = len(data)
-    if n and (data[0] <= 32 or data[n - 1] <= 32):
-        return False
-    i, alone = 0, True
-    while i < n:
-        c = data[i]
-        if c < 0x80:
-            if c < 32 and c != 10 and c != 9 or c == 127:
-                return False
-            if c == 10 and (data[i - 1] == 32 or data[i - 1] == 9 or data[i - 1] == 10 and data[i - 2] == 10):
-                return False
-            i, alone = i + 1, True
-            continue
-        if not alone or i + 2 >= n:
-            return False
-        d, e, alone = data[i + 1], data[i + 2], False
-        if 0xC3 <= c <= 0xC5 or c == 0xC2 and d > 0xA0 and d != 0xAD:
-            i += 2
-        elif c == 0xE2 and (d == 0x80 and 0x90 <= e <= 0xA6 or d == 0x82 and e == 0xAC):
-            i += 3
-        else:
-            return False
-    return True
-
-
 def clean(text: str) -> str:
     """`text` in NFC, lines ended by a line feed, without control and invisible characters, trimmed; what was decoded
     twice is mended (see `mojibake`)."""
-    if _is_plain(np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8)):
+    if is_plain(text):
         return text
     repaired = repair(text)        # before control characters go: they are the half of many a sequence
     cleaned = _tidy(repaired)

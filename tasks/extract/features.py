@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from tasks.compiled import njit
+from tasks.compiled import lean, njit
 from tasks.extract import tags
 from tasks.extract.blocks import (
     N_BITS,
@@ -76,6 +76,15 @@ _STEPS = 1000
 _LI = tags.TAG["li"]
 
 
+# Of counts, most of which are small: 20 of them for each block.
+_LOG1P = np.array([math.log1p(n) for n in range(4096)])
+
+
+@njit
+def _log1p(n):
+    return _LOG1P[n] if n < len(_LOG1P) else math.log1p(n)
+
+
 @njit
 def features(text, blocks, nodes, weights, tag_class, out):
     """Fills `out`, float32 (blocks, len(NAMES)), from a page whose elements are summed up."""
@@ -93,7 +102,7 @@ def features(text, blocks, nodes, weights, tag_class, out):
         path[k, 5], run_chars[k] = path[parent, 5], run_chars[parent]
         if nodes[k, N_RUN] > path[k, 5] and nodes[k, N_RUN] > 2:
             path[k, 5] = nodes[k, N_RUN]
-            run_chars[k] = math.log1p(nodes[k, N_CHARS])
+            run_chars[k] = _log1p(nodes[k, N_CHARS])
     total, total_links, total_prose = max(1, nodes[0, N_CHARS]), nodes[0, N_LINK_CHARS], nodes[0, N_PROSE]
     has_article = has_main = False
     for k in range(1, m):
@@ -117,25 +126,25 @@ def features(text, blocks, nodes, weights, tag_class, out):
             if kind == _H1:
                 last_h1 = b
         end = text[block[1] - 1] if block[1] > block[0] else 0
-        row[0], row[1], row[2] = math.log1p(chars), math.log1p(block[WORDS]), chars / words
+        row[0], row[1], row[2] = _log1p(chars), _log1p(block[WORDS]), chars / words
         row[3], row[4] = block[LINK_CHARS] / chars, min(block[LINKS], 20)
         row[5], row[6], row[7] = block[UPPER] / chars, block[DIGITS] / chars, block[COMMAS] / words
         row[8], row[9], row[10] = block[STOPS] / words, block[BARS] / words, block[BOLD] / chars
         row[11] = 2 if end == 46 or end == 33 or end == 63 or end == 0x82 else 1 if end == 58 else 0
-        row[12], row[13] = math.log1p(block[WORD_WEIGHT]), block[WORD_WEIGHT] / words
+        row[12], row[13] = _log1p(block[WORD_WEIGHT]), block[WORD_WEIGHT] / words
         row[14], row[15], row[16] = min(block[CONTROLS], 5), block[AFTER_BREAK], kind
         row[17], row[18] = weights[node, 0], weights[node, 1]
         f = 19
         row[f] = nodes[parent, N_LEVEL]
         for k in range(5):
             row[f + 1 + k] = path[node, k]
-        row[f + 6], row[f + 7] = math.log1p(path[node, 5]), math.log1p(nodes[parent, N_RUN])
+        row[f + 6], row[f + 7] = math.log1p(path[node, 5]), _log1p(nodes[parent, N_RUN])
         row[f + 8] = run_chars[node]
         f = 28
         for k in range(_BITS):
             row[f + k] = nodes[node, N_BITS] >> k & 1
         f += _BITS
-        row[f], row[f + 1], row[f + 2] = math.log1p(total), math.log1p(n), total_links / total
+        row[f], row[f + 1], row[f + 2] = _log1p(total), _log1p(n), total_links / total
         row[f + 3], row[f + 4], row[f + 5] = total_prose / total, b / n, before_chars / total
         row[f + 6] = min(50, b - last_h1) if last_h1 >= 0 else -1
         row[f + 7] = min(50, b - last_heading) if last_heading >= 0 else -1
@@ -148,9 +157,9 @@ def features(text, blocks, nodes, weights, tag_class, out):
         k = parent
         for _ in range(_LEVELS):
             held = max(1, nodes[k, N_CHARS])
-            row[f], row[f + 1], row[f + 2] = math.log1p(held), held / total, nodes[k, N_LINK_CHARS] / held
-            row[f + 3], row[f + 4] = math.log1p(nodes[k, N_BLOCKS]), nodes[k, N_PROSE] / held
-            row[f + 5] = math.log1p(nodes[k, N_RUN])
+            row[f], row[f + 1], row[f + 2] = _log1p(held), held / total, nodes[k, N_LINK_CHARS] / held
+            row[f + 3], row[f + 4] = _log1p(nodes[k, N_BLOCKS]), nodes[k, N_PROSE] / held
+            row[f + 5] = _log1p(nodes[k, N_RUN])
             row[f + 6] = (b - nodes[k, N_FIRST]) / max(1, nodes[k, N_LAST] - nodes[k, N_FIRST])
             f += 7
             if k:
@@ -162,7 +171,7 @@ def features(text, blocks, nodes, weights, tag_class, out):
         for offset in (-2, -1, 1, 2):
             other = b + offset
             if 0 <= other < n:
-                row[f], row[f + 1] = math.log1p(blocks[other, CHARS]), blocks[other, LINK_CHARS] / blocks[other, CHARS]
+                row[f], row[f + 1] = _log1p(blocks[other, CHARS]), blocks[other, LINK_CHARS] / blocks[other, CHARS]
                 row[f + 2] = tag_class[nodes[blocks[other, PARENT], N_TAG]]
                 row[f + 3] = nodes[blocks[other, PARENT], N_PARENT] == nodes[parent, N_PARENT]
                 row[f + 4] = path[blocks[other, NODE], 2] + path[blocks[other, NODE], 3]
@@ -238,9 +247,15 @@ def score(rows, feature, border, leaf, out):
         leaf: float64 (trees, 2 ** depth), by the answers as bits, the first the lowest.
         out: float64 (blocks,).
     """
-    n, (trees, depth) = len(rows), feature.shape
+    _sum(rows.T.copy(), np.empty(len(rows), np.int32), feature, border, leaf, out)
+    for b in range(len(rows)):
+        out[b] = 1.0 / (1.0 + math.exp(-out[b]))
+
+
+@lean
+def _sum(columns, at, feature, border, leaf, out):
     # Tree by tree over all blocks, so that the comparisons go many at a time.
-    columns, at = rows.T.copy(), np.zeros(n, np.int32)
+    n, (trees, depth) = len(at), feature.shape
     out[:] = 0.0
     for t in range(trees):
         at[:] = 0
@@ -251,8 +266,6 @@ def score(rows, feature, border, leaf, out):
         values = leaf[t]
         for b in range(n):
             out[b] += values[at[b]]
-    for b in range(n):
-        out[b] = 1.0 / (1.0 + math.exp(-out[b]))
 
 
 @njit

@@ -25,9 +25,14 @@ _CLASS, _ID, _ROLE, _STYLE, _HIDDEN, _ARIA, _ALT, _ALTTEXT, _TYPE = (
 _ONES, _HIGHS = np.uint64(0x0101010101010101), np.uint64(0x8080808080808080)
 _SEEN = 512                  # values of class and id that are kept
 _IN_HIDDEN, _IN_ARIA_HIDDEN, _IS_MATH = tags.IN_HIDDEN, tags.IN_ARIA_HIDDEN, tags.MATH
-LITERALS = tuple(np.frombuffer(text, np.uint8) for text in (
-    b"<!--", b"<![cdata[", b"mathjax", b"display", b"none", b"visibility", b"hidden", b"true", b"math/tex", b"math",
+(_COMMENT_OPENS, _CDATA_OPENS, _MATHJAX, _DISPLAY, _NONE, _VISIBILITY, _IS_HIDDEN, _TRUE, _MATH_TEX, _ANNOTATION, _TEX,
+ _TEXT) = (np.frombuffer(text, np.uint8) for text in (
+    b"<!--", b"<![cdata[", b"mathjax", b"display", b"none", b"visibility", b"hidden", b"true", b"math/tex",
     b"<annotation", b"tex", b"text"))
+# Compiled code holds such arrays as constants: what is no argument need not be unpacked for each page.
+_ELEMENT_KEYS, _ELEMENTS, _KINDS, _CONTEXTS = tags.TAG_KEYS, tags.TAG_VALUES, tags.TAG_KINDS, tags.TAG_CONTEXT
+_ATTRIBUTE_KEYS, _ATTRIBUTES = tags.ATTRIBUTE_KEYS, tags.ATTRIBUTE_VALUES
+_ROLE_KEYS, _ROLES = tags.ROLE_KEYS, tags.ROLE_VALUES
 
 
 @njit
@@ -155,14 +160,14 @@ def _may_matter(html, start, end):
 
 
 @njit
-def _mathematics(html, i, end, row, literals):
+def _mathematics(html, i, end, row):
     """Notes where in the MathML html[i:end] its TeX stands, or its presentation."""
     row[FROM], row[TO] = i, end
     if not row[FLAGS] & TEX:
         row[FLAGS] |= MATHML
     k, first = i, True
     while True:
-        while k < end and not (html[k] == 60 and begins(html, k, end, literals[10])):
+        while k < end and not (html[k] == 60 and begins(html, k, end, _ANNOTATION)):
             k += 1
         if k == end:
             return
@@ -173,7 +178,7 @@ def _mathematics(html, i, end, row, literals):
         while m < end and html[m] != 62:
             m += 1
         for x in range(k, m):
-            if begins(html, x, m, literals[11]) and not begins(html, x, m, literals[12]):
+            if begins(html, x, m, _TEX) and not begins(html, x, m, _TEXT):
                 last = m + 1
                 while last < end and html[last] != 60:
                     last += 1
@@ -184,7 +189,7 @@ def _mathematics(html, i, end, row, literals):
 
 
 @njit
-def _markup(html, eights, elements, kinds, contexts, attributes, roles, classes, literals):
+def _markup(html, eights, classes):
     """The markup of a page in UTF-8, and totals; `eights` is `html` as little-endian uint64, as far as that goes.
 
     Returns int32 (pieces, 12), and int64 (3,): the title's place (-1: none), the elements' numbers of attributes
@@ -195,13 +200,12 @@ def _markup(html, eights, elements, kinds, contexts, attributes, roles, classes,
         most += html[k] == 60
     rows, totals = np.empty((most, FLAGS + 1), np.int32), np.zeros(N_MARKUP, np.int64)
     hashes, seen = np.empty(64, np.uint64), np.zeros((_SEEN, 5), np.int64)
-    n_rows = _pieces(html, eights, elements, kinds, contexts, attributes, roles, classes, literals, rows, totals,
-                     hashes, seen)
+    n_rows = _pieces(html, eights, classes, rows, totals, hashes, seen)
     return rows[:n_rows], totals
 
 
 @lean
-def _pieces(html, eights, elements, kinds, contexts, attributes, roles, classes, literals, rows, totals, hashes, seen):
+def _pieces(html, eights, classes, rows, totals, hashes, seen):
     n, n_rows = len(html), 0
     totals[TITLE_FROM] = totals[TITLE_TO] = -1
     svg, math_ends, data_ends = False, True, True
@@ -221,13 +225,13 @@ def _pieces(html, eights, elements, kinds, contexts, attributes, roles, classes,
         row[:] = 0
         row[AT], row[KIND] = i, NOTHING
         if start >= n or not 97 <= html[start] | 32 <= 122:
-            if begins(html, i, n, literals[0]):
+            if begins(html, i, n, _COMMENT_OPENS):
                 i += 4
                 i = _next(html, eights, i, 62)
                 while i < n and not (html[i - 1] == 45 and html[i - 2] == 45 or i - row[AT] > 6 and html[i - 1] == 33
                                      and html[i - 2] == 45 and html[i - 3] == 45):  # --> and --!>
                     i = _next(html, eights, i + 1, 62)
-            elif data_ends and begins(html, i, n, literals[1]):
+            elif data_ends and begins(html, i, n, _CDATA_OPENS):
                 j = i + 9
                 j = _next(html, eights, j, 62)
                 while j < n and not (html[j - 1] == 93 and html[j - 2] == 93):
@@ -245,11 +249,11 @@ def _pieces(html, eights, elements, kinds, contexts, attributes, roles, classes,
         while end < n and html[end] > 32 and html[end] != 62 and html[end] != 47:
             end += 1
         h = hash_name(html, start, end)
-        tag = max(0, find(elements[0], elements[1], h))
-        kind = kinds[tag]
+        tag = max(0, find(_ELEMENT_KEYS, _ELEMENTS, h))
+        kind = _KINDS[tag]
         row[KIND], row[TAG] = END_TAG if closing else START_TAG, tag
         row[SLOT] = np.int64(h >> np.uint64(16)) & 0x7FFFFFFF
-        bits, negative, positive, look, flags = contexts[tag], 0, 0, row[SLOT] & 0xFFFF, 0
+        bits, negative, positive, look, flags = _CONTEXTS[tag], 0, 0, row[SLOT] & 0xFFFF, 0
         alt_from = alt_to = -1
         is_math, n_attributes = False, 0
         i = end
@@ -281,7 +285,7 @@ def _pieces(html, eights, elements, kinds, contexts, attributes, roles, classes,
             n_attributes += 1
             if closing or not _may_matter(html, a, b):
                 continue
-            attribute = find(attributes[0], attributes[1], hash_name(html, a, b))
+            attribute = find(_ATTRIBUTE_KEYS, _ATTRIBUTES, hash_name(html, a, b))
             if attribute == _CLASS or attribute == _ID:
                 # Elements repeat each other's classes, so what a value says is kept for the page.
                 key = hash_bytes(html, v, w) + np.uint64(attribute)
@@ -293,22 +297,22 @@ def _pieces(html, eights, elements, kinds, contexts, attributes, roles, classes,
                 negative, positive = min(negative, kept[2]), max(positive, kept[3])
                 if attribute == _CLASS:
                     look = look * 31 + kept[4] & 0x3FFFFFFF
-                    if v < w and html[v] == 77 and begins(html, v, w, literals[2]):
+                    if v < w and html[v] == 77 and begins(html, v, w, _MATHJAX):
                         flags |= MATHJAX
             elif attribute == _ROLE:
-                bits |= max(0, find(roles[0], roles[1], hash_name(html, v, w)))
+                bits |= max(0, find(_ROLE_KEYS, _ROLES, hash_name(html, v, w)))
             elif attribute == _STYLE:
-                if _declares(html, v, w, literals[3], literals[4]) or _declares(html, v, w, literals[5], literals[6]):
+                if _declares(html, v, w, _DISPLAY, _NONE) or _declares(html, v, w, _VISIBILITY, _IS_HIDDEN):
                     bits |= _IN_HIDDEN
             elif attribute == _HIDDEN:
                 bits |= _IN_HIDDEN
             elif attribute == _ARIA:
-                if begins(html, v, w, literals[7]):
+                if begins(html, v, w, _TRUE):
                     bits |= _IN_ARIA_HIDDEN
             elif attribute == _ALT or attribute == _ALTTEXT:
                 alt_from, alt_to = v, w
             elif attribute == _TYPE:
-                is_math = begins(html, v, w, literals[8])
+                is_math = begins(html, v, w, _MATH_TEX)
         if i < n and html[i - 1] == 47:
             flags |= SELF_CLOSING
         i = min(n, i + 1)
@@ -337,7 +341,7 @@ def _pieces(html, eights, elements, kinds, contexts, attributes, roles, classes,
                 if math_ends:
                     if alt_to > alt_from:
                         row[FLAGS] |= TEX
-                    _mathematics(html, i, j, row, literals)
+                    _mathematics(html, i, j, row)
                     if row[FLAGS] & TEX and row[FROM] == i:
                         row[FROM], row[TO] = alt_from, alt_to
                     i = j
@@ -347,9 +351,9 @@ def _pieces(html, eights, elements, kinds, contexts, attributes, roles, classes,
 
 def _entry(key):
     @njit(cache=True)
-    def markup(html, eights, elements, kinds, contexts, attributes, roles, classes, literals):
+    def markup(html, eights, classes):
         assert key
-        return _markup(html, eights, elements, kinds, contexts, attributes, roles, classes, literals)
+        return _markup(html, eights, classes)
 
     return markup
 

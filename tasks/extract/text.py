@@ -13,6 +13,8 @@ from tasks.extract.hashes import find, hash_cased
 # Columns of the state while blocks are made.
 (T_OUT, T_SPACE, T_BREAK, T_LINK, T_IS_BOLD, T_WORD, T_IN_WORD, T_HERE, T_HERE_BLOCK, T_LAST_LINK, T_N_BLOCKS,
  T_MATH_AT, T_MATH_FROM, T_MATH_TO, T_MATH_OF_MATHML, T_N_STATE) = range(16)
+_REFERENCE_KEYS, _REFERENCES = tags.REFERENCE_KEYS, tags.REFERENCE_VALUES
+_BARE_KEYS, _BARE, _C1 = tags.BARE_KEYS, tags.BARE_VALUES, tags.C1
 _FNV_OFFSET, _FNV_PRIME = np.uint64(tags.FNV_OFFSET), np.uint64(tags.FNV_PRIME)
 
 # What a byte adds to CHARS when it goes on with a word and there is nothing else to say of it; else -1. No-break spaces
@@ -40,7 +42,7 @@ def _put(point, buf, out):
 
 
 @njit
-def _reference(html, i, end, references, bare, c1):
+def _reference(html, i, end):
     """(code point, place after it) of the character reference at `i`, an ampersand; code point -1 when it is none."""
     j = i + 1
     if j < end and html[j] == 35:  # numeric
@@ -64,25 +66,25 @@ def _reference(html, i, end, references, bare, c1):
         if j < end and html[j] == 59:
             j += 1
         if 128 <= point < 160:
-            point = c1[point - 128]
+            point = _C1[point - 128]
         if point == 0 or point > 0x10FFFF or 0xD800 <= point < 0xE000:
             point = 0xFFFD
         return point, j
     while j < end and j - i < 34 and (48 <= html[j] <= 57 or 65 <= html[j] <= 90 or 97 <= html[j] <= 122):
         j += 1
     if j < end and html[j] == 59:
-        point = find(references[0], references[1], hash_cased(html, i + 1, j))
+        point = find(_REFERENCE_KEYS, _REFERENCES, hash_cased(html, i + 1, j))
         if point >= 0:
             return point, j + 1
     for k in range(min(j, i + 7), i + 2, -1):
         h = hash_cased(html, i + 1, k)
-        if find(bare[0], bare[1], h) >= 0:
-            return find(references[0], references[1], h), k
+        if find(_BARE_KEYS, _BARE, h) >= 0:
+            return find(_REFERENCE_KEYS, _REFERENCES, h), k
     return -1, i + 1
 
 
 @njit
-def append_text(html, i, end, pre, buf, block, state, references, bare, c1, vocabulary):
+def append_text(html, i, end, pre, buf, block, state, vocabulary):
     """Appends the text of html[i:end] to the open block, references decoded, white space collapsed unless `pre`."""
     out, word, in_word = state[T_OUT], np.uint64(state[T_WORD]), state[T_IN_WORD] != 0
     link, bold, link_before = state[T_LINK] >= 0, state[T_IS_BOLD] > 0, state[T_LAST_LINK] != 0
@@ -112,7 +114,7 @@ def append_text(html, i, end, pre, buf, block, state, references, bare, c1, voca
             continue
         point, width = c, 1
         if c == 38:
-            point, after = _reference(html, i, end, references, bare, c1)
+            point, after = _reference(html, i, end)
             if point < 0:
                 point = c
             width = after - i

@@ -9,10 +9,9 @@ from hypothesis import strategies as st
 
 from tasks.extract import extract, tags
 from tasks.extract.blocks import N_BITS, N_PARENT, N_RUN, tokenize
-from tasks.extract.content import _is_plain, _tidy, clean, main_text
+from tasks.extract.content import clean, main_text
 from tasks.extract.main_content import MODEL, judge, parse
 from tasks.extract.markdown import render
-from tasks.extract.mojibake import repair
 from tasks.extract.text import CHARS, COMMAS, DIGITS, END, LINK_CHARS, LINKS, NODE, PARENT, START, STOPS, WORDS
 
 
@@ -271,10 +270,3 @@ def test_anything_gives_text(parts):
 def test_text_passes_as_it_is(text):
     escaped = text.replace("&", "&amp;").replace("<", "&lt;")
     assert "".join(blocks(f"<p>{escaped}</p>")) == text
-
-
-@given(st.text(alphabet="ab \n\t\x00\xa0\xad\xe9\xc3\xa9\u0301\u2019\u20ac\u200b\u2028\ud800\U0001f469я"))
-def test_what_looks_plain_is_clean(text):
-    data = np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8)
-    if _is_plain(data):
-        assert repair(text) == _tidy(text) == text
