@@ -54,10 +54,15 @@ def compiled():
 
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | BlockMask | None, causal: bool) -> Tensor:
     """(B, H, T, D) of queries (B, H, T, D) over keys and values (B, G, S, D), G dividing H."""
-    grouped = query.shape[1] != key.shape[1]
+    B, H, T, D = query.shape
+    G = key.shape[1]
+    grouped = H != G
     if isinstance(mask, BlockMask):
         kernel = compiled() if query.is_cuda else flex_attention
         return kernel(query, key, value, block_mask=mask, enable_gqa=grouped)
+    if grouped and T == 1:
+        # the heads of a group as so many queries of one head: a cache's keys and values are read as they lie
+        return attend(query.reshape(B, G, H // G, D), key, value, mask, causal=False).reshape(B, H, 1, D)
     # one query behind a cache sees all of it
     is_causal = causal and mask is None and query.shape[2] > 1
     return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=is_causal, enable_gqa=grouped)

@@ -69,13 +69,19 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 class KeyValueCache:
-    """Keys and values of the tokens seen so far, (layers, B, G, context, D), for generation."""
+    """Keys and values of the tokens seen so far, (layers, B, G, room, D), for generation. `room` is the context, unless
+    less is asked for."""
 
-    def __init__(self, config: ModelConfig, batch: int, device=None, dtype=torch.float32):
-        shape = (config.n_layers, batch, config.n_kv_heads, config.context, config.head_width)
+    def __init__(self, config: ModelConfig, batch: int, device=None, dtype=torch.float32, room: int = 0):
+        self.room = room or config.context
+        shape = (config.n_layers, batch, config.n_kv_heads, self.room, config.head_width)
         self.keys = torch.zeros(shape, device=device, dtype=dtype)
         self.values = torch.zeros(shape, device=device, dtype=dtype)
         self.length = 0
+
+    def keep(self, rows: Tensor) -> None:
+        """Forgets all texts but these."""
+        self.keys, self.values = self.keys[:, rows], self.values[:, rows]
 
     def extend(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Stores T new keys and values of `layer` behind the old ones and gives all of them."""
@@ -188,18 +194,21 @@ class Transformer(nn.Module):
         return self
 
     def forward(self, tokens: Tensor, positions: Tensor | None = None, segments: Tensor | None = None,
-                cache: KeyValueCache | None = None, token_types: Tensor | None = None) -> Tensor:
+                cache: KeyValueCache | None = None, token_types: Tensor | None = None,
+                wanted: Tensor | None = None) -> Tensor:
         """Logits (B, T, V): of the token that follows each of `tokens` (B, T), or for an encoder of the token itself.
 
         `segments` (B, T) numbers the documents packed into a row: a token attends to tokens of its own document
         alone, so a packed row gives what its documents give by themselves. `positions` (B, T) counts from each
         document's start. With a `cache` the tokens follow those already in it, and `segments` has those too.
-        `token_types` (B, T) are zeros by default. ValueError where the tokens do not fit the context.
+        `token_types` (B, T) are zeros by default. `wanted` (B, T), booleans, asks for the logits of those tokens
+        alone, (N, V), row by row: most of a prompt's are of no use. ValueError where the tokens do not fit the context.
         """
         B, T = tokens.shape
         past = cache.length if cache is not None else 0
-        if past + T > self.config.context:
-            raise ValueError(f"{past + T} tokens do not fit the context of {self.config.context}")
+        room = self.config.context if cache is None else cache.room
+        if past + T > room:
+            raise ValueError(f"{past + T} tokens do not fit the context of {room}")
         if positions is None:
             positions = torch.arange(past, past + T, device=tokens.device).expand(B, T)
         x = self.embed(tokens, positions, token_types)
@@ -210,6 +219,8 @@ class Transformer(nn.Module):
                 else block(x, angles, mask, cache)
         if cache is not None:
             cache.length += T
+        if wanted is not None:
+            x = x[wanted]
         return self.logits(x if self.norm is None else self.norm(x))
 
     def embed(self, tokens: Tensor, positions: Tensor, token_types: Tensor | None = None) -> Tensor:
