@@ -21,15 +21,21 @@ def generate(
     top_p: Annotated[
         float, typer.Option("--top-p", min=0.0, max=1.0, help="only from the likeliest that make up p")
     ] = 1.0,
-    seed: Annotated[int, typer.Option("--seed")] = 0,
+    stop: Annotated[
+        list[str] | None, typer.Option("--stop", help="a text to end before; may be given again")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="the same seed, the same text")] = 0,
 ) -> None:
-    """Write text with a trained model, as it comes."""
+    """Write text with a trained model, as it comes. Ctrl-C ends it."""
     from tasks.launch import stream_text
 
-    for piece in stream_text(
-        Root(home_uri()), run, prompt, max_tokens=tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed
-    ):
-        print(piece, end="", flush=True)
+    given = dict(temperature=temperature, top_k=top_k, top_p=top_p, seed=seed, stop=stop or [])
+    try:
+        for piece in stream_text(Root(home_uri()), run, prompt, max_tokens=tokens, **given):
+            print(piece, end="", flush=True)
+    except KeyboardInterrupt:
+        print()
+        raise typer.Exit(130) from None                 # as a shell reports SIGINT
     print()
 
 

@@ -11,7 +11,6 @@ from model.config import ModelConfig, model_config
 from model.corpus import corpus_folder, open_corpus
 from model.evaluate import check_choices, continuation_scores, held_out_rows, multiple_choice
 from model.finetune import conversation, instructions, read_rows
-from model.generate import load_run, stream_text
 from model.settings import Evaluate, Finetune
 from model.tokenizer import Tokenizer, load_tokenizer
 from model.transformer import Transformer
@@ -117,15 +116,6 @@ def test_rows_that_do_not_read_are_named(tmp_path, content, says):
         read_rows(str(tmp_path / "none.jsonl"), ("instruction", "output"))
 
 
-def test_text_comes_in_pieces_that_are_whole_characters(tokenizer):
-    model = Transformer(ModelConfig(**SHAPE)).initialise(0).eval()
-    pieces = list(stream_text(model, tokenizer, "the mill", 60, temperature=1.5, seed=2))
-    again = "".join(stream_text(model, tokenizer, "the mill", 60, temperature=1.5, seed=2))
-    assert "".join(pieces) == again and len(pieces) > 1
-    assert all(name not in again for name in SPECIAL)
-    assert isinstance("".join(stream_text(model, tokenizer, "say mill", 5, chat=True)), str)
-
-
 def test_text_is_encoded_as_the_corpus_is_whatever_its_length():
     """tiktoken alone panics at 1,200,000 blanks: its regular expression overflows the stack."""
     import tiktoken
@@ -140,23 +130,6 @@ def test_text_is_encoded_as_the_corpus_is_whatever_its_length():
         assert tokens == encode(encoding, text) and ours.decode(tokens) == text
 
 
-def test_a_finetuned_model_is_asked_in_the_form_it_was_taught(tokenizer):
-    """The prompt of `chat` is the row's tokens up to the answer, behind the end-of-text that rows begin with."""
-    read = []
-
-    class Spy(Uniform):
-        def forward(self, tokens, positions=None, segments=None, cache=None):
-            read.append(tokens[0].tolist())
-            logits = torch.zeros(1, tokens.shape[1], 320)
-            logits[..., 105 if len(read) < 3 else SPECIAL["<|end|>"]] = 9
-            return logits
-
-    text = "".join(stream_text(Spy(320), tokenizer, "say mill", 50, chat=True, temperature=0))
-    tokens, counted = conversation({"instruction": "say mill", "output": "ii"}, tokenizer)
-    assert read[0] == [EOT, *tokens[~counted].tolist()]
-    assert text == "ii" and [EOT, *tokens.tolist()][:-1] == read[0] + read[1] + read[2]
-
-
 def test_tokenizers_are_told_apart_and_broken_ones_named(tokenizer, tmp_path):
     assert tokenizer.decode([EOT, *tokenizer.encode("a ä <|end|>")]) == "a ä <|end|>"
     with pytest.raises(UserError, match="no special token <.sep.>"):
@@ -168,11 +141,6 @@ def test_tokenizers_are_told_apart_and_broken_ones_named(tokenizer, tmp_path):
     (tmp_path / "ranks.tiktoken").write_text("!!")
     with pytest.raises(UserError, match="does not hold a tokenizer"):
         load_tokenizer(str(tmp_path))
-
-
-def test_a_run_without_a_checkpoint_is_said(tmp_path):
-    with pytest.raises(UserError, match="no checkpoint there"):
-        load_run(tmp_path)
 
 
 def test_a_corpus_without_held_out_documents_is_said(tmp_path):

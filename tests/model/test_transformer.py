@@ -3,7 +3,6 @@ import torch
 
 from model.config import PRESETS, ModelConfig, model_config
 from model.convert import load_model, load_weights, save_weights
-from model.generate import generate, sample
 from model.transformer import KeyValueCache, Transformer
 from tasks.errors import UserError
 
@@ -79,27 +78,23 @@ def test_texts_of_different_lengths_share_a_cache_when_padded_on_the_left(model,
     torch.testing.assert_close(found[1, 5:], model(tokens[1:, 5:])[0], rtol=0, atol=2e-6)
 
 
-@pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_the_cache_changes_nothing_even_past_the_context(model, temperature):
-    prompt = [3, 1, 4, 1, 5] * 6
-    cached, plain = (list(generate(model, prompt, 45, n_vocab=97, temperature=temperature, top_k=20, top_p=0.9, seed=3,
-                                   cached=cached)) for cached in (True, False))
-    assert cached == plain and len(cached) == 45
+@torch.no_grad()
+def test_logits_can_be_had_of_some_tokens_alone(model):
+    torch.manual_seed(4)
+    tokens, wanted = torch.randint(0, 97, (3, 9)), torch.rand(3, 9) < 0.4
+    torch.testing.assert_close(model(tokens, wanted=wanted), model(tokens)[wanted], rtol=0, atol=2e-6)
 
 
-def test_sampling_is_cut_as_told():
-    logits = torch.tensor([0.0, 3.0, 2.0, 1.0])
-    generator = torch.Generator().manual_seed(0)
-    assert {sample(logits, 5.0, 2, 1.0, generator) for _ in range(60)} == {1, 2}
-    assert {sample(logits, 1.0, 0, 0.1, generator) for _ in range(30)} == {1}
-    assert {sample(logits, 100.0, 0, 1.0, generator) for _ in range(200)} == {0, 1, 2, 3}
-    assert sample(logits, 0.0, 0, 1.0, generator) == 1
-
-
-def test_generation_stops_before_the_stop_token(model):
-    tokens = list(generate(model, [5], 30, n_vocab=97, seed=1))
-    cut = list(generate(model, [5], 30, n_vocab=97, seed=1, stop=frozenset({tokens[4]})))
-    assert cut == tokens[:tokens.index(tokens[4])]
+@torch.no_grad()
+def test_a_cache_has_the_room_that_was_asked_for_and_forgets_rows(model):
+    tokens = torch.randint(0, 97, (3, 9))
+    cache = KeyValueCache(model.config, 3, room=9)
+    model(tokens[:, :8], cache=cache)
+    cache.keep(torch.tensor([2, 0]))
+    torch.testing.assert_close(model(tokens[[2, 0], 8:], cache=cache)[:, 0], model(tokens[[2, 0]])[:, -1], rtol=0,
+                               atol=2e-6)
+    with pytest.raises(ValueError, match="do not fit"):
+        model(tokens[:2, :1], cache=cache)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
