@@ -59,7 +59,7 @@ _MEDIA_TYPE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,40}/[a-z0-9][a-z0-9.+-]{0,60}")
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?\s*([^\s;\"']{1,40})", re.IGNORECASE)
 _HOST = re.compile(r"[a-z][a-z0-9+.-]*://(?:[^/?#@]*@)?(\[[^\]]*\]|[^/:?#\s]*)", re.IGNORECASE)
 _STATUS = re.compile(rb"HTTP/\d(?:\.\d)?[ \t]+(\d{3})\b[^\n]*\n", re.IGNORECASE)
-_BLANK_LINE = re.compile(rb"\r?\n\r?\n")
+_BLANK_LINE = re.compile(rb"\n\r?\n")
 
 
 class Extract(BaseModel):
@@ -250,7 +250,7 @@ def _http(record: Record, settings: Extract) -> tuple[list[tuple[str, str]], byt
         raise _Drop("no_http")
     if int(status.group(1)) not in settings.statuses:
         raise _Drop("http_status", int(status.group(1)), settings.statuses[0] if settings.statuses else None)
-    end = _BLANK_LINE.search(record.block, status.end() - 2)
+    end = _BLANK_LINE.search(record.block, status.end() - 1)
     if end is None:
         raise _Drop("no_http")
     headers = []

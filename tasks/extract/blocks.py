@@ -27,7 +27,6 @@ from tasks.extract.html import (
     MATHML,
     NEGATIVE,
     NOTHING,
-    PAIRS,
     POSITIVE,
     SELF_CLOSING,
     SLOT,
@@ -442,12 +441,13 @@ def tokenize(html: bytes, vocabulary=NO_WORDS, classes=tags.CLASSES) -> Parsed:
     eights = np.frombuffer(html, "<u8", len(html) // 8)
     rows, totals = markup(data, eights, classes)
     signs = SIGN
-    if len(formulas := np.flatnonzero(rows[:, FLAGS] & MATHML)):
+    first, last, pairs, n_formulas = totals.tolist()
+    if n_formulas:
+        formulas = np.flatnonzero(rows[:, FLAGS] & MATHML)
         found = [b"$", *(fitting(html[start:end]) for start, end in rows[formulas][:, [FROM, TO]].tolist())]
         ends = np.cumsum([len(text) for text in found])
         rows[formulas, FROM], rows[formulas, TO] = ends[:-1], ends[1:]
         signs = np.frombuffer(b"".join(found), np.uint8)
     *made, (depth, work) = assemble(data, rows, vocabulary, signs)
-    first, last, pairs = totals[:PAIRS + 1].tolist()
     title = html[first:min(last, first + 10_000)].decode("utf-8", "replace") if first >= 0 else ""
     return Parsed(*made, Cost(depth, work, pairs), title, html)

@@ -15,7 +15,7 @@ from tasks.extract.hashes import begins, find, hash_bytes, hash_name, source_key
 (AT, AFTER, KIND, TAG, SLOT, BITS, NEGATIVE, POSITIVE, LOOK, FROM, TO, FLAGS) = range(12)
 START_TAG, END_TAG, NOTHING, DATA = range(4)     # values of KIND
 SELF_CLOSING, MATHJAX, TEX, MATHML = 1, 2, 4, 8  # bits of FLAGS: TEX and MATHML say what html[FROM:TO] is
-TITLE_FROM, TITLE_TO, PAIRS, N_MARKUP = range(4)
+TITLE_FROM, TITLE_TO, PAIRS, FORMULAS, N_MARKUP = range(5)
 WEIGHT_BITS, NO_WEIGHT = 13, 4096                # a value of the table of classes: marks, then a weight plus 4,096
 
 _VOID, _RAW, _FOREIGN = tags.VOID, tags.RAW, tags.FOREIGN
@@ -192,8 +192,8 @@ def _mathematics(html, i, end, row):
 def _markup(html, eights, classes):
     """The markup of a page in UTF-8, and totals; `eights` is `html` as little-endian uint64, as far as that goes.
 
-    Returns int32 (pieces, 12), and int64 (3,): the title's place (-1: none), the elements' numbers of attributes
-    squared and summed.
+    Returns int32 (pieces, 12), and int64 (4,): the title's place (-1: none), the elements' numbers of attributes
+    squared and summed, how many formulas are in MathML alone.
     """
     most = 0
     for k in range(len(html)):
@@ -344,6 +344,7 @@ def _pieces(html, eights, classes, rows, totals, hashes, seen):
                     _mathematics(html, i, j, row)
                     if row[FLAGS] & TEX and row[FROM] == i:
                         row[FROM], row[TO] = alt_from, alt_to
+                    totals[FORMULAS] += row[FLAGS] & MATHML != 0
                     i = j
         row[AFTER] = i
     return n_rows

@@ -23,7 +23,7 @@ from tasks.ingest import compression
 LOOKBACK = 4 << 20           # bytes; few records of a crawl take more (Common Crawl cuts bodies at 1 to 5 MiB)
 MAX_HEAD = 1 << 20           # bytes of WARC header; real ones stay below 4 KB
 
-_BLANK_LINE = re.compile(rb"\r?\n\r?\n")
+_BLANK_LINE = re.compile(rb"\n\r?\n")                # what begins with a letter is found ten times as fast
 _TYPE = re.compile(rb"\nwarc-type:[ \t]*([a-z]+)[ \t]*\r?\n(?![ \t])", re.IGNORECASE)
 _LENGTH = re.compile(r"[0-9]{1,18}")   # what no file system holds is no length, and Python refuses to read 4,300 digits
 _HTTP = re.compile(rb"HTTP/\d[^\n]*\n(?:[^\r\n][^\n]*\n)*\r?\n")
@@ -106,12 +106,13 @@ def _read_members(window: Window, start: int, end: int, max_bytes: int, packed: 
         if skip := skippable(window, position):
             position += skip
             continue
-        if position >= start and (one := _one_record(window, position, packed, max_bytes, passed)):
+        owned = position >= start
+        if one := _one_record(window, position, packed, max_bytes, passed):
             record, position = one
-            if record is not None:
+            if record is not None and owned:
                 yield record
             continue
-        member, owned = Member(window, position, packed, _starts_record), position >= start
+        member = Member(window, position, packed, _starts_record)
         stream = Stream(member.read, member=member)
         try:
             if window.at(position, len(packed.magic)) != packed.magic:
