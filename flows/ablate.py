@@ -219,7 +219,8 @@ def measured(root: Root, folder: str, run: str, corpus: dict[str, Any], training
         found = evaluate(run=run, settings=evaluation, home=home)
     else:
         found = launch.evaluate(root, run, evaluation, run_id=run_id)
-    results = [{part: row[part] for part in ("task", "metric", "domain", "value")} for row in found["results"]]
+    results = [{part: row[part] for part in ("task", "metric", "domain", "value")} for row in found["results"]
+               if row["metric"] != "perplexity"]        # bits per byte say it
     root.write_json(path, {"asked": asked, "results": results})
     return results
 

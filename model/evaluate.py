@@ -5,25 +5,22 @@ multiple-choice files by the likelihood of the choices.
 """
 
 import json
-import math
 import os
-from collections.abc import Iterator
-from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
-import torch
+import pyarrow as pa
 
+from model.choices import benchmark
 from model.corpus import Corpus, held_out, open_corpus
 from model.data import corpus_samples
-from model.finetune import read_rows
 from model.generate import load_run
 from model.process import run_main
 from model.settings import Evaluate, parse
-from model.texts import bits_per_byte, minimal_pairs
-from model.tokenizer import Tokenizer, load_tokenizer
+from model.texts import bits_per_byte, minimal_pairs, name_of, rows_of
+from model.tokenizer import load_tokenizer
 from model.train import document_losses
-from model.transformer import Transformer, token_losses
+from model.transformer import Transformer
 from tasks.errors import UserError
 
 
@@ -46,96 +43,22 @@ def held_out_rows(model: Transformer, corpus: Corpus, run_settings: dict, settin
     device = next(model.parameters()).device
     sums = document_losses(lambda *inputs: model(*inputs), samples, settings.batch, device)
     n_bytes = index["n_bytes"].to_numpy()[chosen].astype(np.float64)
-    results = []
-
-    def add(column: str, name: str, which: np.ndarray) -> None:
-        nats, n_tokens = sums[which].sum(0)
-        common = {"task": "held-out", column or "all": name, "domain": f"{column}={name}" if column else "all",
-                  "documents": int(which.sum()), "tokens": int(n_tokens), "bytes": int(n_bytes[which].sum())}
-        if n_tokens and common["bytes"]:
-            results.append(common | {"metric": "bits_per_byte", "value": nats / math.log(2) / common["bytes"]})
-            results.append(common | {"metric": "perplexity", "value": math.exp(min(nats / n_tokens, 700))})
-
-    add("", "all", np.ones(len(chosen), bool))
+    results = rows_of("held-out", "all", sums[:, 0], sums[:, 1], n_bytes, np.zeros(len(chosen), np.int64), ["all"])
     for column in ("source", "language", "domain"):
-        values = np.array(index[column].take(chosen).to_pylist(), dtype=object)
-        for name in sorted({value for value in values if value is not None}):
-            add(column, name, values == name)
+        values = index[column].take(chosen).combine_chunks()
+        values = values if isinstance(values, pa.DictionaryArray) else values.dictionary_encode()
+        codes = values.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+        results += rows_of("held-out", column, sums[:, 0], sums[:, 1], n_bytes, codes, values.dictionary.to_pylist(),
+                           settings.largest)
     return results
-
-
-@torch.no_grad()
-def continuation_scores(model: Transformer, tokenizer: Tokenizer, pairs: list[tuple[str, str]],
-                        batch: int) -> np.ndarray:
-    """log p(continuation | context) in nats of each (context, continuation).
-
-    Tokens of the continuation are those of context + continuation behind as many as the context alone has (as
-    lm-evaluation-harness); too long a context loses its beginning.
-    """
-    device, context = next(model.parameters()).device, model.config.context
-    rows = []
-    for before, after in pairs:
-        n_before = len(tokenizer.encode(before))
-        whole = tokenizer.encode(before + after)
-        n_after = max(1, len(whole) - n_before)
-        tokens = [tokenizer.eot, *whole][-(context + 1):]
-        rows.append((tokens, min(n_after, len(tokens) - 1)))
-    scores = np.zeros(len(rows))
-    order = sorted(range(len(rows)), key=lambda i: len(rows[i][0]))
-    for begin in range(0, len(order), batch):
-        numbers = order[begin:begin + batch]
-        width = max(len(rows[i][0]) for i in numbers) - 1
-        inputs = torch.full((len(numbers), width), tokenizer.eot, dtype=torch.int64)
-        targets = torch.full((len(numbers), width), -100, dtype=torch.int64)
-        for at, i in enumerate(numbers):
-            tokens, n_after = rows[i]
-            inputs[at, :len(tokens) - 1] = torch.tensor(tokens[:-1])
-            targets[at, len(tokens) - 1 - n_after:len(tokens) - 1] = torch.tensor(tokens[-n_after:])
-        losses = token_losses(model(inputs.to(device)), targets.to(device)).sum(1)
-        scores[numbers] = -losses.double().cpu().numpy()
-    return scores
-
-
-def multiple_choice(model: Transformer, tokenizer: Tokenizer, rows: list[dict], few_shot: int,
-                    settings: Evaluate) -> Iterator[tuple[str, float, int]]:
-    """Yields (metric, value, questions): accuracy by likelihood, and by likelihood a UTF-8 byte of the choice.
-
-    A prompt is `few_shot` other rows with their right choice, then the question, parted by empty lines. The other
-    rows are chosen by hash of (seed, question number), the same for every model.
-    """
-    asked = rows[:settings.limit] if settings.limit else rows
-    pairs, sizes, gold = [], [], []
-    for number, row in enumerate(asked):
-        shown = sorted((other for other in range(len(rows)) if other != number),
-                       key=lambda other: blake2b(f"{settings.seed} {number} {other}".encode(), digest_size=8).digest()
-                       )[:few_shot] if few_shot else []
-        examples = [f"{rows[other]['query']} {rows[other]['choices'][rows[other]['gold']]}" for other in shown]
-        prompt = "\n\n".join([*examples, row["query"]])
-        pairs += [(prompt, f" {choice}") for choice in row["choices"]]
-        sizes.append(len(row["choices"]))
-        gold.append(int(row["gold"]))
-    scores = continuation_scores(model, tokenizer, pairs, settings.batch)
-    n_bytes = np.array([len(choice.encode()) for _, choice in pairs], float)
-    ends = np.cumsum(sizes)
-    for metric, values in (("accuracy", scores), ("accuracy_by_byte", scores / n_bytes)):
-        right = [int(np.argmax(values[end - size:end])) == answer
-                 for end, size, answer in zip(ends, sizes, gold, strict=True)]
-        yield metric, float(np.mean(right)), len(right)
-
-
-def check_choices(path: str, rows: list[dict]) -> None:
-    """UserError for a row whose choices or gold cannot be scored."""
-    for number, row in enumerate(rows, 1):
-        choices, gold = row["choices"], row["gold"]
-        if not isinstance(choices, list) or len(choices) < 2 or not isinstance(gold, int) \
-                or not 0 <= gold < len(choices):
-            raise UserError(f"{path}, row {number}: choices is a list of two or more texts and gold the index of the "
-                            "right one")
 
 
 def evaluate(config: dict) -> dict:
     """All that the settings ask for of the run in config["run_folder"]; also written to config["output"]."""
     settings = parse(Evaluate, config["settings"])
+    if unknown := sorted(settings.examples.keys() - {name_of(path) for path in settings.benchmarks}):
+        raise UserError(f"setting examples.{unknown[0]}: no benchmark is called so; there are "
+                        f"{', '.join(name_of(path) for path in settings.benchmarks) or 'none'}")
     model, tokenizer, about = load_run(config["run_folder"], settings.device)
     results = []
     if config["corpus_folder"]:
@@ -146,18 +69,15 @@ def evaluate(config: dict) -> dict:
                             f"{about['run']!r} was trained with ({tokenizer.name!r}): take a corpus made with that")
         results += held_out_rows(model, corpus, about.get("base", about)["settings"], settings)
     for path in settings.benchmarks:
-        rows, _ = read_rows(path, ("query", "choices", "gold"))
-        check_choices(path, rows)
-        task = Path(path.removesuffix(".gz")).stem
-        for few_shot in settings.few_shot:
-            for metric, value, count in multiple_choice(model, tokenizer, rows, few_shot, settings):
-                results.append({"task": task, "metric": metric, "value": value, "domain": f"{few_shot}-shot",
-                                "few_shot": few_shot, "questions": count,
-                                "chance": float(np.mean([1 / len(row["choices"]) for row in rows]))})
+        results += benchmark(model, tokenizer, path, settings)
     for path in settings.texts:
         results += bits_per_byte(model, tokenizer, path, settings)
     for path in settings.pairs:
         results += minimal_pairs(model, tokenizer, path, settings)
+    if settings.harness:
+        from model import harness
+
+        results += harness.run(model, tokenizer, settings)
     result = {"run": about["run"], "step": about["step"], "results": results}
     temporary = Path(config["output"]).with_suffix(".partial")
     temporary.write_text(json.dumps(result, indent=1, sort_keys=True))

@@ -8,13 +8,9 @@ with the tokenizer's own special tokens; only the output and its <|end|> count i
 documents are: none sees another.
 """
 
-import gzip
-import io
-import json
-from hashlib import blake2b, sha256
+from hashlib import blake2b
 from pathlib import Path
 
-import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,42 +18,11 @@ import pyarrow.parquet as pq
 from model.config import ModelConfig
 from model.data import Samples
 from model.process import run_main
+from model.rows import read_rows
 from model.settings import Finetune, parse
 from model.tokenizer import Tokenizer, load_tokenizer
 from model.train import Material, train
 from tasks.errors import UserError
-
-
-def read_rows(uri: str, fields: tuple[str, ...]) -> tuple[list[dict], str]:
-    """The rows of a jsonl or jsonl.gz file (any fsspec URI) and the sha256 of its bytes.
-
-    UserError names the line that is no JSON object or lacks one of `fields`.
-    """
-    try:
-        with fsspec.open(uri, "rb") as file:
-            raw = file.read()
-        text = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
-    except FileNotFoundError:
-        raise UserError(
-            f"{uri}: no such file; give a jsonl or jsonl.gz file of rows with {', '.join(fields)}"
-        ) from None
-    except (OSError, EOFError) as error:
-        raise UserError(f"{uri}: not a whole gzip file ({type(error).__name__}): fetch it again") from None
-    rows = []
-    for number, line in enumerate(io.BytesIO(text), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError:
-            raise UserError(f"{uri}, line {number}: not JSON; every line is one object") from None
-        missing = [field for field in fields if not isinstance(row, dict) or field not in row]
-        if missing:
-            raise UserError(f"{uri}, line {number}: the row lacks {missing[0]!r}; rows have {', '.join(fields)}")
-        rows.append(row)
-    if not rows:
-        raise UserError(f"{uri}: holds no rows")
-    return rows, sha256(raw).hexdigest()
 
 
 def conversation(row: dict, tokenizer: Tokenizer) -> tuple[np.ndarray, np.ndarray]:

@@ -130,6 +130,14 @@ class Evaluate(BaseModel):
                                              "with rows of text.")
     pairs: list[str] = Field([], description="Minimal pairs, such as BLiMP: jsonl{,.gz} with rows of good and bad.")
     few_shot: list[int] = Field([0], description="Numbers of worked examples put before each question.")
+    examples: dict[str, str] = Field({}, description="Benchmark's name to the file of its training part, which worked "
+                                                     "examples are taken from; by default from its other questions.")
+    examples_by: Literal["seed", "first"] = Field("seed", description="Which worked examples: drawn anew for each "
+                                                                      "question by the seed, or the file's first.")
+    by: list[str] = Field(["source"], description="Fields of rows of text to give bits per byte by.")
+    largest: int = Field(1000, ge=0, description="Sources, languages and domains of the most bytes alone; 0: all.")
+    harness: list[str] = Field([], description="Tasks of lm-evaluation-harness (pip install lm_eval).")
+    harness_tasks: str = Field("", description="A folder of task files (YAML) that lm-evaluation-harness knows too.")
     limit: int = Field(0, ge=0, description="Questions of each benchmark at most; 0: all.")
     held_out: bool = Field(True, description="Bits per byte and perplexity on the corpus's held-out documents.")
     documents: int = Field(0, ge=0, description="Held-out documents at most; 0: all.")

@@ -6,24 +6,27 @@ from pathlib import Path
 
 import fsspec
 import numpy as np
-import torch
 
-from model.finetune import read_rows
+from model.likelihood import nats_and_tokens, text_nats
+from model.rows import read_rows
 from model.settings import Evaluate
 from model.tokenizer import Tokenizer
-from model.transformer import Transformer, token_losses
+from model.transformer import Transformer
 from tasks.errors import UserError
 
 
 def read_texts(uri: str) -> list[dict]:
-    """Documents of a file as {text, source}: rows with `text` of a jsonl{,.gz} file, or any other file as one document.
-
-    `source` is the row's own, or the file's name. UserError for a file that cannot be read.
+    """Documents of a file as {text, source, other fields}: rows with `text` of a jsonl{,.gz} file, or any other file as
+    one document. `source` is the row's own, or the file's name. UserError for a file that cannot be read.
     """
     stem = uri.rstrip("/").rpartition("/")[2].removesuffix(".gz").partition(".")[0]
     if ".jsonl" in uri or ".ndjson" in uri:
         rows, _ = read_rows(uri, ("text",))
-        return [{"text": row["text"], "source": str(row.get("source") or stem)} for row in rows if row["text"]]
+        for number, row in enumerate(rows, 1):
+            if not isinstance(row["text"] or "", str):
+                raise UserError(f"{uri}, row {number}: text is not a text; give rows whose text is a string")
+        return [{"source": stem} | {key: value for key, value in row.items() if value not in (None, "")}
+                for row in rows if row["text"]]
     try:
         with fsspec.open(uri, "rb") as file:
             raw = file.read()
@@ -35,49 +38,48 @@ def read_texts(uri: str) -> list[dict]:
                         "of text") from None
 
 
-@torch.no_grad()
-def text_nats(model: Transformer, tokenizer: Tokenizer, texts: list[str], batch: int) -> np.ndarray:
-    """-log p in nats of each text, (texts,), read in windows of the model's context that do not overlap.
+def rows_of(task: str, column: str, nats: np.ndarray, n_tokens: np.ndarray, n_bytes: np.ndarray, codes: np.ndarray,
+            names: list[str], largest: int = 0) -> list[dict]:
+    """Rows of results: bits per byte, and perplexity by token, of the documents of each name.
 
-    The first window begins behind end-of-text, each other one behind the last token of the one before.
+    A document's name is names[code], and none where the code is -1. `largest`: of so many names with the most bytes
+    alone; 0: of all.
     """
-    device, context = next(model.parameters()).device, model.config.context
-    windows = []
-    for number, text in enumerate(texts):
-        tokens = [tokenizer.eot, *tokenizer.encode(text)]
-        windows += [(number, tokens[begin:begin + context + 1]) for begin in range(0, len(tokens) - 1, context)]
-    nats = np.zeros(len(texts))
-    windows.sort(key=lambda window: -len(window[1]))
-    for begin in range(0, len(windows), batch):
-        rows = windows[begin:begin + batch]
-        width = len(rows[0][1]) - 1
-        inputs = torch.full((len(rows), width), tokenizer.eot, dtype=torch.int64)
-        targets = torch.full((len(rows), width), -100, dtype=torch.int64)
-        for at, (_, tokens) in enumerate(rows):
-            inputs[at, :len(tokens) - 1] = torch.tensor(tokens[:-1])
-            targets[at, :len(tokens) - 1] = torch.tensor(tokens[1:])
-        losses = token_losses(model(inputs.to(device)), targets.to(device)).sum(1).double().cpu().numpy()
-        np.add.at(nats, [number for number, _ in rows], losses)
-    return nats
+    known = codes >= 0
+    counts = np.bincount(codes[known], minlength=len(names))
+    sums = [np.bincount(codes[known], values[known], len(names)) for values in (nats, n_tokens, n_bytes)]
+    chosen = sorted(np.flatnonzero((sums[1] > 0) & (sums[2] > 0)).tolist(), key=lambda i: (-sums[2][i], names[i]))
+    results = []
+    for i in sorted(chosen[:largest or None], key=lambda i: names[i]):
+        common = {"task": task, column: names[i], "domain": names[i] if column == "all" else f"{column}={names[i]}",
+                  "documents": int(counts[i]), "tokens": int(sums[1][i]), "bytes": int(sums[2][i])}
+        results.append(common | {"metric": "bits_per_byte", "value": float(sums[0][i] / math.log(2) / sums[2][i])})
+        results.append(common | {"metric": "perplexity", "value": math.exp(min(sums[0][i] / sums[1][i], 700))})
+    return results
 
 
 def bits_per_byte(model: Transformer, tokenizer: Tokenizer, uri: str, settings: Evaluate) -> list[dict]:
-    """Rows of results: bits per UTF-8 byte of a file's documents, in all and by source."""
+    """Rows of results: bits per UTF-8 byte and perplexity of a file's documents, in all and by the fields that
+    settings.by names. UserError for a field that no row has."""
     rows = read_texts(uri)
     rows = rows[:settings.documents] if settings.documents else rows
     if not rows:
         raise UserError(f"{uri}: no text in it; give documents to read")
-    nats = text_nats(model, tokenizer, [row["text"] for row in rows], settings.batch)
+    for name in settings.by:
+        if not any(row.get(name) is not None for row in rows):
+            raise UserError(f"setting by: no row of {uri} has a field {name!r}; they have "
+                            f"{', '.join(sorted({key for row in rows for key in row} - {'text'}))}")
+    nats, n_tokens = nats_and_tokens(model, tokenizer, [row["text"] for row in rows], settings.batch)
     n_bytes = np.array([len(row["text"].encode()) for row in rows], float)
-    sources = np.array([row["source"] for row in rows], dtype=object)
-
-    def result(domain: str, which: np.ndarray) -> dict:
-        size = n_bytes[which].sum()
-        return {"task": _stem(uri), "metric": "bits_per_byte", "domain": domain, "documents": int(which.sum()),
-                "bytes": int(size), "value": float(nats[which].sum() / math.log(2) / size)}
-
-    return [result("all", np.ones(len(rows), bool)),
-            *(result(f"source={name}", sources == name) for name in sorted(set(sources)) if len(set(sources)) > 1)]
+    results = rows_of(name_of(uri), "all", nats, n_tokens, n_bytes, np.zeros(len(rows), np.int64), ["all"])
+    for field in settings.by:
+        values = [str(row[field]) if row.get(field) is not None else None for row in rows]
+        names = sorted({value for value in values if value is not None})
+        numbers = {name: number for number, name in enumerate(names)}
+        codes = np.array([numbers.get(value, -1) for value in values])
+        if len(names) > 1 or -1 in codes:
+            results += rows_of(name_of(uri), field, nats, n_tokens, n_bytes, codes, names, settings.largest)
+    return results
 
 
 def minimal_pairs(model: Transformer, tokenizer: Tokenizer, uri: str, settings: Evaluate) -> list[dict]:
@@ -101,12 +103,13 @@ def minimal_pairs(model: Transformer, tokenizer: Tokenizer, uri: str, settings: 
 
     def result(domain: str, which: np.ndarray) -> dict:
         value = np.mean([right[which & (paradigms == name)].mean() for name in sorted(set(paradigms[which]))])
-        return {"task": _stem(uri), "metric": "accuracy", "domain": domain, "value": float(value),
+        return {"task": name_of(uri), "metric": "accuracy", "domain": domain, "value": float(value),
                 "questions": int(which.sum()), "chance": 0.5}
 
     return [result("all", np.ones(len(rows), bool)),
             *(result(f"field={name}", fields == name) for name in sorted(set(fields)) if name)]
 
 
-def _stem(uri: str) -> str:
+def name_of(uri: str) -> str:
+    """What a file's task is called."""
     return Path(uri.removesuffix(".gz")).stem

@@ -7,10 +7,13 @@ import pytest
 import torch
 from published_corpus import EOT, SPECIAL, write_corpus, write_tokenizer
 
+from model.choices import benchmark, check_choices, multiple_choice, shown
 from model.config import ModelConfig, model_config
 from model.corpus import corpus_folder, open_corpus
-from model.evaluate import check_choices, continuation_scores, held_out_rows, multiple_choice
-from model.finetune import conversation, instructions, read_rows
+from model.evaluate import evaluate, held_out_rows
+from model.finetune import conversation, instructions
+from model.likelihood import continuation_rows, continuation_scores, target_nats
+from model.rows import read_rows
 from model.settings import Evaluate, Finetune
 from model.tokenizer import Tokenizer, load_tokenizer
 from model.transformer import Transformer
@@ -35,10 +38,10 @@ class Uniform(torch.nn.Module):
         self.n, self.config = n, model_config("tiny", **SHAPE)
         self.weight = torch.nn.Parameter(torch.zeros(1))
 
-    def forward(self, tokens, positions=None, segments=None):
+    def forward(self, tokens, positions=None, segments=None, wanted=None):
         logits = torch.full((*tokens.shape, 320), -1e9)
         logits[..., :self.n] = 0
-        return logits
+        return logits if wanted is None else logits[wanted]
 
 
 def test_bits_per_byte_of_uniform_bytes_is_eight(mill):
@@ -63,16 +66,71 @@ def test_a_continuation_is_scored_by_its_own_tokens(tokenizer):
     assert continuation_scores(Uniform(256), tokenizer, [("x", " yz")], 1)[0] == pytest.approx(-3 * math.log(256))
 
 
-def test_multiple_choice_is_right_for_a_model_that_knows(tokenizer):
-    """Uniform over bytes: the shortest choice is the likeliest in all, and every choice the same by byte."""
-    rows = [{"query": "q", "choices": choices, "gold": 1} for choices in (["long answer", "no"], ["a", "bcd"])]
+def test_blanks_between_belong_to_the_continuation(tokenizer):
+    assert continuation_rows(tokenizer, [("ab ", "cd"), ("ab", " cd")], 64) == [([EOT, *b"ab cd"], 3)] * 2
+    assert continuation_rows(tokenizer, [("abcdef", "gh")], 4) == [([*b"defgh"], 2)]
+
+
+def test_what_is_likeliest_is_told(tokenizer):
+    model = Transformer(ModelConfig(**SHAPE)).initialise(0).eval()
+    text = [EOT, *tokenizer.encode("ab")]
+    with torch.no_grad():
+        for _ in range(3):
+            text.append(int(model(torch.tensor([text]))[0, -1].argmax()))
+    rows = [(text, 3), ([*text[:-1], (text[-1] + 1) % 320], 3), ([EOT], 0)]
+    nats, greedy = target_nats(model, rows, 2)
+    assert greedy.tolist() == [True, False, True] and nats[1] > nats[0] > nats[2] == 0
+
+
+def test_choices_are_scored_in_all_and_by_their_length(tokenizer):
+    """Uniform over bytes: the shortest choice is the likeliest; by character the one with the fewest bytes each."""
+    rows = [{"query": "q", "choices": ["éé", "abc"], "gold": 1}, {"query": "q", "choices": ["longer", "é"], "gold": 1}]
     scores = {metric: value for metric, value, _ in multiple_choice(Uniform(256), tokenizer, rows, 0, Evaluate())}
-    assert scores["accuracy"] == 0.5
-    shown = list(multiple_choice(Uniform(256), tokenizer, rows, 1, Evaluate()))
-    assert [count for _, _, count in shown] == [2, 2]
+    # acc: 5 against 4 bytes with the blank, 7 against 3; by character 5/2 against 4/3, 7/6 against 3/1; by byte 5/4
+    # against 4/3, 7/6 against 3/2
+    assert scores == {"acc": 1.0, "acc_norm": 0.5, "acc_bytes": 0.0}
+    assert [count for _, _, count in multiple_choice(Uniform(256), tokenizer, rows, 1, Evaluate(limit=1))] == [1] * 3
 
 
-@pytest.mark.parametrize(("choices", "gold"), [(["a"], 0), (["a", "b"], 2), ("ab", 0)])
+def test_worked_examples_come_from_the_training_part(tokenizer, monkeypatch):
+    rows = [{"query": f"q{i}", "choices": ["a", "b"], "gold": i % 2} for i in range(9)]
+    train = [{"query": f"t{i}", "choices": ["a", "b"], "gold": 1} for i in range(5)]
+    for number in range(9):
+        own, other = (shown(rows, number, 4, Evaluate(seed=2), examples) for examples in (None, train))
+        assert len({row["query"] for row in own}) == 4 and rows[number] not in own
+        assert own == shown(rows, number, 4, Evaluate(seed=2)) and all(row in train for row in other)
+    assert len({tuple(row["query"] for row in shown(rows, 0, 4, Evaluate(seed=seed))) for seed in range(9)}) > 5
+    assert shown(rows, 1, 2, Evaluate(examples_by="first")) == [rows[0], rows[2]]
+    assert shown(rows, 1, 2, Evaluate(examples_by="first"), train) == train[:2]
+    with pytest.raises(UserError, match="few_shot: 6 worked examples, and there are 5"):
+        shown(rows, 0, 6, Evaluate(), train)
+    with pytest.raises(UserError, match="there are 8"):
+        shown(rows, 0, 9, Evaluate())
+    asked = []
+    monkeypatch.setattr("model.choices.continuation_scores", lambda model, tokenizer, pairs, batch: asked.extend(
+        pairs) or np.zeros(len(pairs)))
+    list(multiple_choice(None, tokenizer, rows[:1], 2, Evaluate(examples_by="first"), train))
+    assert asked[1] == ("t0 b\n\nt1 b\n\nq0", " b")
+
+
+def test_a_benchmark_of_a_file_with_its_training_part(tokenizer, tmp_path):
+    row = {"query": "q", "choices": ["long answer", "no"], "gold": 1}
+    for name, rows in (("bench.jsonl", [row, {**row, "gold": 0}]), ("train.jsonl", [row] * 3)):
+        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = Evaluate(few_shot=[0, 2], examples={"bench": str(tmp_path / "train.jsonl")})
+    found = benchmark(Uniform(256), tokenizer, str(tmp_path / "bench.jsonl"), settings)
+    assert {(row["domain"], row["metric"]): row["value"] for row in found}["2-shot", "acc"] == 0.5
+    assert len(found) == 6 and found[0]["stderr"] == pytest.approx(0.5) and found[0]["chance"] == 0.5
+    with pytest.raises(UserError, match="examples.other: no benchmark is called so; there are bench"):
+        evaluate({"run_folder": str(tmp_path), "settings": {"benchmarks": [str(tmp_path / "bench.jsonl")],
+                                                            "examples": {"other": "x"}}})
+    (tmp_path / "other.jsonl").write_text(json.dumps({"question": "q", "answer": "a"}))
+    with pytest.raises(UserError, match="line 1: the row lacks 'query'; rows have query, choices, gold .this one has"):
+        benchmark(Uniform(256), tokenizer, str(tmp_path / "other.jsonl"), settings)
+
+
+@pytest.mark.parametrize(("choices", "gold"), [(["a"], 0), (["a", "b"], 2), ("ab", 0), (["a", ""], 0), (["a", 1], 0),
+                                               (["a", "b"], True), (["a", "b"], "a")])
 def test_questions_that_cannot_be_scored_are_named(choices, gold):
     with pytest.raises(UserError, match="bench.jsonl, row 1"):
         check_choices("bench.jsonl", [{"query": "q", "choices": choices, "gold": gold}])

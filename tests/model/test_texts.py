@@ -31,10 +31,10 @@ class Uniform(torch.nn.Module):
         super().__init__()
         self.config, self.weight = model_config("tiny", **SHAPE), torch.nn.Parameter(torch.zeros(1))
 
-    def forward(self, tokens, positions=None, segments=None):
+    def forward(self, tokens, positions=None, segments=None, wanted=None):
         logits = torch.full((*tokens.shape, 320), -1e9)
         logits[..., :256] = 0
-        return logits
+        return logits if wanted is None else logits[wanted]
 
 
 def rows_file(path, rows):
@@ -46,26 +46,40 @@ def test_uniform_bytes_have_eight_bits(tokenizer, tmp_path):
     path = rows_file(tmp_path / "clean.jsonl.gz", [{"text": "a river runs " * 9, "source": "one"},
                                                    {"text": "über the mill", "source": "two"}])
     rows = bits_per_byte(Uniform(), tokenizer, path, Evaluate())
-    assert [row["domain"] for row in rows] == ["all", "source=one", "source=two"]
-    assert all(row["task"] == "clean" and row["metric"] == "bits_per_byte" for row in rows)
+    assert [row["domain"] for row in rows[::2]] == ["all", "source=one", "source=two"]
+    assert [row["metric"] for row in rows] == ["bits_per_byte", "perplexity"] * 3
+    assert all(row["task"] == "clean" for row in rows)
+    assert all(row["value"] == pytest.approx(256) for row in rows if row["metric"] == "perplexity")
     tokens = [len(tokenizer.encode(text)) for text in ("a river runs " * 9, "über the mill")]
     assert rows[0]["value"] == pytest.approx(8 * sum(tokens) / rows[0]["bytes"])
     assert rows[0]["bytes"] == 117 + 14 and rows[0]["documents"] == 2
 
 
 def test_a_text_is_read_in_windows_of_the_context(tokenizer):
+    """As lm-evaluation-harness cuts them: side by side, and the last one as far to the left as it goes."""
     model = Transformer(ModelConfig(**SHAPE)).initialise(0).eval()
     text = "the wheel of the mill turns in the river all day long"
     tokens = [tokenizer.eot, *tokenizer.encode(text)]
+    n = len(tokens) - 1
+    assert n == 53
     by_hand = 0.0
-    for begin in range(0, len(tokens) - 1, 16):
-        ids = torch.tensor([tokens[begin:begin + 17]])
+    for begin, first, end in ((0, 0, 16), (16, 16, 32), (32, 32, 48), (n - 16, 48, n)):
         with torch.no_grad():
-            logs = model(ids[:, :-1]).log_softmax(-1)[0]
-        by_hand -= sum(float(logs[i, ids[0, i + 1]]) for i in range(ids.shape[1] - 1))
-    assert len(tokens) > 17
+            logs = model(torch.tensor([tokens[begin:end]])).log_softmax(-1)[0]
+        by_hand -= sum(float(logs[i - begin, tokens[i + 1]]) for i in range(first, end))
     together = text_nats(model, tokenizer, ["x", text, ""], 2)
     assert together[1] == pytest.approx(by_hand, rel=1e-5) and together[2] == 0
+
+
+def test_texts_are_told_apart_by_any_field(tokenizer, tmp_path):
+    path = rows_file(tmp_path / "clean.jsonl", [{"text": "abc", "topic": "law"}, {"text": "defg", "topic": "art"},
+                                                {"text": "h", "topic": 7}, {"text": "ij"}])
+    rows = bits_per_byte(Uniform(), tokenizer, path, Evaluate(by=["topic"]))
+    assert {row["domain"]: row["bytes"] for row in rows} == {"all": 10, "topic=7": 1, "topic=art": 4, "topic=law": 3}
+    largest = bits_per_byte(Uniform(), tokenizer, path, Evaluate(by=["topic"], largest=1))
+    assert {row["domain"] for row in largest} == {"all", "topic=art"}
+    with pytest.raises(UserError, match="setting by: no row of .* has a field 'subject'; they have source, topic"):
+        bits_per_byte(Uniform(), tokenizer, path, Evaluate(by=["subject"]))
 
 
 def test_pairs_count_by_paradigm(tokenizer, tmp_path):
@@ -93,6 +107,8 @@ def test_files_of_text(tmp_path):
     (tmp_path / "bad.txt").write_bytes(b"\xff\xfe\xfa")
     with pytest.raises(UserError, match="UTF-8"):
         read_texts(str(tmp_path / "bad.txt"))
+    with pytest.raises(UserError, match="row 2: text is not a text"):
+        read_texts(rows_file(tmp_path / "odd.jsonl", [{"text": "a"}, {"text": 5}]))
     with pytest.raises(UserError, match="no text in it"):
         bits_per_byte(Uniform(), None, rows_file(tmp_path / "none.jsonl.gz", [{"text": ""}]), Evaluate())
 
