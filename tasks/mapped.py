@@ -2,8 +2,9 @@
 
 They lie in `gristmill/tables/` of the user's cache folder (XDG_CACHE_HOME), one file for what one function makes, its
 name a digest of all that decides its content: so nothing there is ever out of date, and all of it may be removed at
-any time. They take 120 MB of disk; in memory processes share what they look at. Where the folder cannot be written to,
-each process makes its own.
+any time. They take 120 MB of disk; in memory processes share what they look at. What stands there is believed when
+nobody but its owner, this user, could write it, and it is whole; otherwise, or where the folder cannot be written to,
+each process makes its own. What an older version left goes after a month.
 """
 
 import contextlib
@@ -11,6 +12,8 @@ import hashlib
 import importlib.metadata
 import os
 import sys
+import tempfile
+import time
 import unicodedata
 from collections.abc import Callable, Iterable
 from functools import lru_cache, wraps
@@ -21,6 +24,8 @@ import pyarrow as pa
 
 Arrays = tuple[np.ndarray, ...]
 _ALIGNMENT = 64              # bytes: where each array begins
+_TRAILER = 8                 # bytes: the size of the file, which says that it is whole
+_KEPT_SECONDS = 30 * 24 * 3600
 
 
 def library_version(name: str) -> str:
@@ -61,13 +66,19 @@ def _folder() -> Path:
 
 def _read(path: Path) -> Arrays:
     found, at = [], 0
+    for part in (path.parent, path):
+        status = part.stat()
+        if status.st_uid != os.geteuid() or status.st_mode & 0o022:     # the arrays are indices of compiled code
+            raise OSError(f"{part} may be another user's")
     with pa.memory_map(str(path)) as file:
-        while at < file.size():
+        ends = file.size() - _TRAILER
+        file.seek(max(0, ends))
+        if file.read(_TRAILER) != file.size().to_bytes(_TRAILER, "little"):
+            raise OSError(f"{path} is not whole")
+        while at < ends:
             file.seek(at)
             found.append(pa.ipc.read_tensor(file).to_numpy())
             at = -(-file.tell() // _ALIGNMENT) * _ALIGNMENT
-    if not found:
-        raise OSError(f"{path} is empty")
     return _frozen(found)
 
 
@@ -78,15 +89,20 @@ def _frozen(arrays: Iterable[np.ndarray]) -> Arrays:
 
 
 def _write(path: Path, arrays: Arrays) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".")   # for this user's eyes, and no other process
+    os.close(descriptor)
     try:
-        with pa.OSFile(str(temporary), "wb") as file:
+        with pa.OSFile(temporary, "wb") as file:
             for array in arrays:
                 pa.ipc.write_tensor(pa.Tensor.from_numpy(np.ascontiguousarray(array)), file)
                 file.write(bytes(-file.tell() % _ALIGNMENT))
+            file.write((file.tell() + _TRAILER).to_bytes(_TRAILER, "little"))
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        Path(temporary).unlink(missing_ok=True)
+    for other in path.parent.glob(f"{path.name.rpartition('.')[0]}.*"):
+        if other.stat().st_mtime < time.time() - _KEPT_SECONDS:
+            other.unlink(missing_ok=True)

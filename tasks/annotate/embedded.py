@@ -185,10 +185,9 @@ def classify(documents: list[list[str]]) -> tuple[list[str], np.ndarray, np.ndar
 
 
 def _written(document: list[str], letters: re.Pattern) -> bool:
-    text = document[0]                                      # the first passage that has any tells
-    if letters.search(text) is None:
-        text = " ".join(document)
-    return len(letters.findall(text)) >= _FEWEST_LETTERS * sum(map(str.isalpha, text))
+    """Whether a passage is written in these letters; others may be full of names and code in Latin ones."""
+    return any(found >= _FEWEST_LETTERS * sum(map(str.isalpha, passage)) for passage in document
+               if (found := len(letters.findall(passage))))
 
 
 def _weighed(models: Embedded, likely: dict[str, float], answers: dict[str, float]) -> tuple[str, float]:

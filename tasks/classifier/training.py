@@ -67,7 +67,7 @@ class Training(BaseModel):
     seed: int = Field(1, ge=0, description="of the first values and the windows")
 
 
-classifier = Stage("classifier", version=1, settings=Training, needs={"examples": EXAMPLES.names}, makes=FILES,
+classifier = Stage("classifier", version=2, settings=Training, needs={"examples": EXAMPLES.names}, makes=FILES,
                    libraries=("phonenumbers", "unicodedata"))
 
 

@@ -10,6 +10,8 @@ words in a row are equal beyond. What is between the first equal word and the la
   passages shorter than `min_words`, and all when it is 1, must be there whole and without a gap.
 """
 
+from bisect import bisect_left
+from operator import attrgetter
 from typing import NamedTuple
 
 import numba
@@ -24,6 +26,7 @@ GAP = 4
 MANY = 16             # of more postings of a seed only those are followed of which a word beside it is equal too
 BLOCK = 2048          # words whose bits are asked for together: the cache misses overlap
 RULES = ("ngram_overlap", "item_similarity")
+_begin = attrgetter("begin")
 
 
 class Match(NamedTuple):
@@ -215,8 +218,9 @@ def matches(texts: pa.ChunkedArray | pa.Array, index: Index, min_ngrams: int = 1
     sizes = np.diff(index.starts)
     order = np.lexsort((rows[:, 3], -rows[:, 2], rows[:, 1], -rows[:, 6], rows[:, 0]))
     for text, begin, end, passage, rule, ngrams, matched in rows[order].tolist():
-        same = held.setdefault(text, {}).setdefault(passage, [])
-        if not any(match.begin < end and begin < match.end for match in same):
-            same.append(Match(begin, end, passage, RULES[rule], ngrams, matched, int(sizes[passage])))
+        same = held.setdefault(text, {}).setdefault(passage, [])        # apart, in order: neighbours alone may overlap
+        at = bisect_left(same, begin, key=_begin)
+        if (at == 0 or same[at - 1].end <= begin) and (at == len(same) or end <= same[at].begin):
+            same.insert(at, Match(begin, end, passage, RULES[rule], ngrams, matched, int(sizes[passage])))
     return {text: sorted((match for same in found.values() for match in same),
                          key=lambda match: (match.begin, -match.end, match.passage)) for text, found in held.items()}

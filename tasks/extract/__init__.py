@@ -51,7 +51,7 @@ RULES = {
     "error": "the extractor raised an exception (detail: its class)",
 }
 _INPUT = {"response", "resource", "conversion", "revisit"}
-_DESCRIBING = frozenset([b"request", b"metadata", b"warcinfo"])
+_DESCRIBING = frozenset(["request", "metadata", "warcinfo"])
 _HTML = {"text/html", "application/xhtml+xml", "application/xhtml"}
 _SMALL = 1 << 20             # bytes up to which any expansion is harmless
 _HELD = 16 << 20             # characters of text that are held as Python's strings: a shard may be a file of gigabytes
@@ -92,7 +92,7 @@ class Extract(BaseModel):
         "engines resiliparse and trafilatura only")
 
 
-extract = Stage("extract", version=3, settings=Extract, needs={}, makes=DOCUMENTS,
+extract = Stage("extract", version=4, settings=Extract, needs={}, makes=DOCUMENTS,
                 resources=lambda settings: [*settings.opt_out, *settings.blocklists],
                 libraries=("resiliparse", "trafilatura", "chardet", "ftfy", "isal", "unicodedata"))
 

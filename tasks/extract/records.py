@@ -24,7 +24,6 @@ LOOKBACK = 4 << 20           # bytes; few records of a crawl take more (Common C
 MAX_HEAD = 1 << 20           # bytes of WARC header; real ones stay below 4 KB
 
 _BLANK_LINE = re.compile(rb"\n\r?\n")                # what begins with a letter is found ten times as fast
-_TYPE = re.compile(rb"\nwarc-type:[ \t]*([a-z]+)[ \t]*\r?\n(?![ \t])", re.IGNORECASE)
 _LENGTH = re.compile(r"[0-9]{1,18}")   # what no file system holds is no length, and Python refuses to read 4,300 digits
 _HTTP = re.compile(rb"HTTP/\d[^\n]*\n(?:[^\r\n][^\n]*\n)*\r?\n")
 _HTTP_LENGTH = re.compile(rb"\ncontent-length:[ \t]*(\d{1,18})[ \t]*\r?\n", re.IGNORECASE)
@@ -66,7 +65,7 @@ class Unreadable:
 
 
 def read_records(path: str, start: int, end: int, max_bytes: int,
-                 passed: frozenset[bytes] = frozenset()) -> Iterator[Record | Unreadable]:
+                 passed: frozenset[str] = frozenset()) -> Iterator[Record | Unreadable]:
     """The records and unreadable spans of the file at `path` (local or any fsspec URI) that begin in [start, end).
 
     Blocks larger than `max_bytes` are passed over, not held; records of the types `passed` may be left out. Raises
@@ -99,7 +98,7 @@ def _next_member(window: Window, position: int, packed: Coding) -> int:
 
 
 def _read_members(window: Window, start: int, end: int, max_bytes: int, packed: Coding,
-                  passed: frozenset[bytes]) -> Iterator[Record | Unreadable]:
+                  passed: frozenset[str]) -> Iterator[Record | Unreadable]:
     position = 0 if start <= LOOKBACK else _next_member(window, start - LOOKBACK, packed)
     end = min(end, window.size)
     while position < end:
@@ -129,7 +128,7 @@ def _read_members(window: Window, start: int, end: int, max_bytes: int, packed: 
 
 
 def _one_record(window: Window, position: int, packed: Coding, max_bytes: int,
-                passed: frozenset[bytes]) -> tuple[Record | None, int] | None:
+                passed: frozenset[str]) -> tuple[Record | None, int] | None:
     """(record, or None for one of the types `passed`; end) of a member that holds one WARC record, whole and as long as
     it says; None for any other. Nearly all are such, and with them there is nothing to be careful about."""
     member, pieces = Member(window, position, packed, _starts_record), []
@@ -143,14 +142,14 @@ def _one_record(window: Window, position: int, packed: Coding, max_bytes: int,
     if blank is None:
         return None
     head = data[:blank.end()]
-    if (kind := _TYPE.search(head)) and kind.group(1).lower() in passed and data.find(b"WARC/", 5) < 0:
-        return None, member.end
     parsed = _warc_head(head)
     if parsed is None or parsed[2] is None or data[len(head) + parsed[2]:] not in (b"", b"\r\n", b"\r\n\r\n"):
         return None
     kind, headers, length, size = parsed
     if size + length > len(data):
         return None
+    if kind in passed:
+        return None, member.end
     packed_length = member.end - position
     return Record(position, 0, packed_length, kind, headers, data[size:size + length], length,
                   len(data) / packed_length), member.end

@@ -40,7 +40,7 @@ class Lines(BaseModel):
         return [rule for rule in RULES if rule in chosen - set(self.without)]
 
 
-lines = Stage("lines", version=1, settings=Lines, conserves="documents", makes=LINES, libraries=("unicodedata",),
+lines = Stage("lines", version=2, settings=Lines, conserves="documents", makes=LINES, libraries=("unicodedata",),
               needs={"documents": ["doc_id", "text"]})
 
 

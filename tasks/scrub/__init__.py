@@ -92,7 +92,7 @@ def resources(settings: Scrub) -> list[str]:
     return [settings.key_file] * bool(settings.key_file) + (ner.files(settings.ner) if settings.ner else [])
 
 
-scrub = Stage("scrub", version=2, settings=Scrub, conserves="kept", makes=SPANS, resources=resources,
+scrub = Stage("scrub", version=3, settings=Scrub, conserves="kept", makes=SPANS, resources=resources,
               libraries=("phonenumbers", "python-stdnum"),
               needs={"documents": ["doc_id", "domain", "text"], "lines": SPANS.names, "kept": ["doc_id", "row"]})
 

@@ -83,6 +83,13 @@ def test_a_match_says_where_and_how_much():
     assert (match.rule, match.ngrams, match.matched, match.words) == ("ngram_overlap", 1, 13, 14)
 
 
+def test_a_passage_that_a_text_repeats_is_found_each_time_in_linear_time():
+    passage = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen"
+    found, = search([f"{passage} and so on. " * 30_000], index_of([passage])).values()
+    assert len(found) == 30_000
+    assert all(before.end <= after.begin for before, after in zip(found, found[1:], strict=False))
+
+
 def test_gaps_of_words_replaced_left_out_and_put_in():
     words = [f"w{n}" for n in range(20)]
     index = index_of([" ".join(words)])

@@ -240,6 +240,15 @@ def test_a_header_in_a_member_of_its_own(tmp_path):
     assert len(urls(found)) == 3 and not spans(found) and found[1].block == http(page(1))
 
 
+def test_types_that_are_passed_over_are_whole_records(tmp_path):
+    record = warc_record("request", "https://mill1.example.org/page", b"GET /page HTTP/1.1\r\n\r\n" + b"a" * 60)
+    at = record.index(b"GET")
+    for parts in ([record], [record[:at], record[at:]], [record[:-20], record[-20:]]):
+        split = write(tmp_path, members(INFO, response(0), *parts, response(2)))
+        found = list(read_records(split.path, 0, split.end, MAX, frozenset(["request", "warcinfo"])))
+        assert len(urls(found)) == 2 and not spans(found)
+
+
 def test_a_member_that_does_not_complete_a_record_is_its_own(tmp_path):
     wrong = warc_record("response", "https://long.example/", http(page(5)), length=9999)
     for other in (b"no record", b"x" * 4000):

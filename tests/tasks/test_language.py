@@ -110,6 +110,13 @@ def test_the_second_language_stays_where_the_first_is_the_second_models():
     assert 0 < mixed["other_language_fraction"] < 0.5
 
 
+def test_names_in_latin_letters_before_a_text_do_not_hide_its_own():
+    names = "GitHub Actions Docker Build Push Kubernetes Deploy Helm Chart "
+    for language, letter in (("ja", "を"), ("ru", "и"), ("ar", "في")):
+        found, = told([f"{names}{letter}\n" + "\n".join([SENTENCES[language]] * 8)]).to_pylist()
+        assert found["language"] == language
+
+
 def test_texts_without_words_are_undetermined():
     found = told(["...", "word"], worth=[False, True]).to_pylist()
     assert found[0] == {"language": "und", "language_score": 0.0, "other_language_fraction": 0.0,

@@ -1,5 +1,8 @@
 """Arrays that are made once and mapped by every process."""
 
+import os
+import time
+
 import numpy as np
 import pytest
 
@@ -55,7 +58,7 @@ def test_another_source_or_version_makes_them_anew(cache, tmp_path, monkeypatch)
     assert len(calls) == 3 == len(list(cache.iterdir()))
 
 
-@pytest.mark.parametrize("left", [0, 1, 150, -70])
+@pytest.mark.parametrize("left", [0, 1, 150, -1, -8, -70, -264])
 def test_a_damaged_file_is_replaced(cache, left):
     calls = []
     maker(calls)()
@@ -64,6 +67,31 @@ def test_a_damaged_file_is_replaced(cache, left):
     path.write_bytes(data[:left])
     check(maker(calls)())
     assert len(calls) == 2 and path.read_bytes() == data
+
+
+def test_what_others_could_have_written_is_not_believed(cache):
+    calls = []
+    maker(calls)()
+    path, = cache.iterdir()
+    for part in (path, cache):
+        mode = part.stat().st_mode
+        part.chmod(mode | 0o002)
+        check(maker(calls)())
+        part.chmod(mode & ~0o022)
+    assert len(calls) == 3
+    check(maker(calls)())
+    assert len(calls) == 3 and cache.stat().st_mode & 0o077 == 0
+
+
+def test_what_older_versions_left_goes_after_a_month(cache, tmp_path):
+    calls, source = [], tmp_path / "words.bin"
+    for text, days in (("old", 40), ("newer", 20), ("now", 0)):
+        source.write_text(text)
+        before = set(cache.glob("*"))
+        maker(calls, source)()
+        path, = set(cache.iterdir()) - before
+        os.utime(path, (time.time() - days * 86400,) * 2)
+    assert len(list(cache.iterdir())) == 2
 
 
 def test_without_a_folder_each_process_makes_its_own(cache):
