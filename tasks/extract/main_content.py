@@ -7,7 +7,6 @@ gives more and a page of which all is sure gives no doubtful lines. Everything i
 """
 
 from functools import lru_cache
-from html import unescape
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +15,7 @@ import numpy as np
 from tasks.extract import features
 from tasks.extract.blocks import Parsed, tokenize
 from tasks.extract.markdown import render
+from tasks.extract.references import unescape
 
 MODEL = Path(__file__).with_name("main_content.bin")
 _COLUMNS = (len(features.NAMES), len(features.NAMES) + len(features.CONTEXT))

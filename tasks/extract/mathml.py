@@ -8,7 +8,8 @@ malformed is read as far as it goes. No library that does this is kept up, takes
 import re
 import unicodedata
 from collections.abc import Callable
-from html import unescape
+
+from tasks.extract.references import unescape
 
 _DEEPEST = 32                # elements within each other, beyond which they only hold their content
 _TOKEN = re.compile(r"<!--.*?(?:-->|$)|<(/?)\s*(?:[\w-]+:)?([A-Za-z][\w-]*)((?:[^<>\"']|\"[^\"]*\"|'[^']*')*)>"
@@ -212,7 +213,7 @@ def tex(mathml: str) -> str:
         if text is not None:
             if text.strip() or frames[-1][0] in _TOKENS:
                 text = unescape(text)
-                text = unicodedata.normalize("NFKC", text) if max(text) > "\U0001d3ff" else text
+                text = unicodedata.normalize("NFKC", text) if max(text, default="") > "\U0001d3ff" else text
                 frames[-1][2].append(text if frames[-1][0] in _TOKENS else text.strip().translate(_SPECIAL_SYMBOLS))
         elif name is None:
             continue

@@ -52,6 +52,8 @@ from tasks.extract.mathml import fitting, tex
     ("<!-- <mi>a</mi> --><mi>b</mi>", "b"), ("\n  <mrow>\n <mi> x </mi>\n</mrow>", "x"),
     ("<m:mi>x</m:mi><MN>2</MN>", "x2"), ("x &lt; 2", "x < 2"),
     ("<mfrac><mi>a</mi>", "\\frac{a}{}"), ("</mfrac></mrow><mi>a", "a"), ("<", ""), ("", ""),
+    ("<mi>&#1;</mi>", ""), ("<mi>&#1;</mi><mi>y</mi>", "y"), (f"<mi>&#{'9' * 5000};</mi>", "�"),
+    (f"<mi mathvariant='&#{'9' * 5000};'>x</mi>", "x"), (f"<mi>&#{'0' * 5000}65;</mi>", "A"),
 ])
 def test_tex(mathml, found):
     assert tex(mathml) == found
@@ -78,7 +80,7 @@ NAMES = ("mi mn mo mtext ms mspace mrow mfrac msqrt mroot msub msup msubsup mund
          "annotation").split()
 PIECES = st.sampled_from([*(f"<{name}>" for name in NAMES), *(f"</{name}>" for name in NAMES), "x", "α", "&amp;",
                           "&lt;", "&nbsp;", "<mi>y</mi>", "<mn>12</mn>", "<mo>^</mo>", "\\", "{", "<mo a='", "\x00",
-                          "\x01", " "])
+                          "\x01", " ", "&#1;", f"&#{'9' * 5000};", f"&#{'0' * 5000}"])
 
 
 @given(st.lists(PIECES, max_size=30))
