@@ -5,6 +5,7 @@ SyntaxHighlighter, highlight.js, Rouge, Chroma.
 """
 
 import re
+from bisect import bisect_right
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from tasks.extract.blocks import N_AT, N_BLOCKS, N_PARENT, Parsed, tokenize
 from tasks.extract.text import END, START
 
 _CODE = re.compile(rb"<(?:pre|listing)\b[^>]{0,2048}>\s{0,99}<code\b", re.IGNORECASE)
+_EDGE = re.compile(rb"</?(?:pre|listing)\b", re.IGNORECASE)
 _MARKED = re.compile(r"(?:(?:language|lang|highlight-source|highlight-text|highlight|src|hljs-lang)[-_]|brush:)"
                      r"([a-z][a-z0-9+#.-]{0,20})")
 _NO_LANGUAGE = frozenset("none default plain plaintext plain-text text txt nohighlight no-highlight notranslate "
@@ -69,11 +71,21 @@ def _of_class(names: str, own: bool) -> str:
     return next((word for word in words if word in _LANGUAGES), "") if bare else ""
 
 
-def without_numbers(page: Parsed, pre: int, text: str) -> str:
-    """`text`, that of the element `pre`, without the numbers of its lines."""
+def edges(html: bytes) -> list[int]:
+    """Where the tags of preformatted elements stand, in their order: sought once a page, not from each of them on."""
+    return [match.start() for match in _EDGE.finditer(html)]
+
+
+def without_numbers(page: Parsed, pre: int, text: str, tags: list[int]) -> str:
+    """`text`, that of the element `pre`, without the numbers of its lines.
+
+    Args:
+        tags: `edges` of the page. What ends at no tag of its own stays as it is, so that no two elements share bytes.
+    """
     html, at = page.html, int(page.nodes[pre, N_AT])
-    end = html.find(b"</pre", at)
-    if end < 0 or page.nodes[pre, N_BLOCKS] != 1 or not _NUMBER.search(html, at, end):
+    nth = bisect_right(tags, at)
+    end = tags[nth] if nth < len(tags) else at
+    if html[end:end + 2] != b"</" or page.nodes[pre, N_BLOCKS] != 1 or not _NUMBER.search(html, at, end):
         return text
     again = tokenize(_NUMBER.sub(b"", html[at:end]) + b"</pre>")
     if len(again.blocks) != 1:

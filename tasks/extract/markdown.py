@@ -12,7 +12,7 @@ from numba import njit
 from tasks.extract import tags
 from tasks.extract.attributes import attributes, mentions, number
 from tasks.extract.blocks import N_AT, N_CHARS, N_CHILDREN, N_ORDINAL, N_PARENT, N_TAG, Parsed
-from tasks.extract.code_blocks import fenced, is_gutter, language, without_numbers
+from tasks.extract.code_blocks import edges, fenced, is_gutter, language, without_numbers
 from tasks.extract.hashes import source_key
 from tasks.extract.tables import LONG_CELL, Row, Tables, lay_out
 from tasks.extract.text import BOLD, CHARS, END, PARENT, START
@@ -109,6 +109,10 @@ class _Writer:
     def _tables(self) -> Tables:
         return Tables(self._page, self._places[:, _ROW], self._places[:, _IN_TABLE])
 
+    @cached_property
+    def _edges(self) -> list[int]:
+        return edges(self._page.html)
+
     def text(self) -> str:
         written: list[str] = []
         b, at, texts = 0, self._at, self._texts
@@ -132,7 +136,7 @@ class _Writer:
     def _block(self, b: int, place: list[int]) -> str:
         text = self._texts[b]
         if place[_CODE]:
-            text = without_numbers(self._page, place[_CODE], text)
+            text = without_numbers(self._page, place[_CODE], text, self._edges)
             if not self._markdown:
                 return text
             text = fenced(text, language(self._page, place[_CODE]))
@@ -233,7 +237,7 @@ class _Writer:
         cells = self._by_cell(b, end)
         if self._markdown:
             cells = {cell: text.replace("|", "\\|") for cell, text in cells.items()}
-        grid = lay_out(rows, cells, cells.keys() - plain)
+        grid = lay_out(rows, cells, cells.keys() - plain, named=self._markdown)
         if not self._markdown:
             return "\n".join(grid.above + ["\t".join(row).rstrip("\t") for row in grid.rows]), place
         parts = list(grid.above)

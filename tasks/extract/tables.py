@@ -18,6 +18,7 @@ LONG_CELL = 300              # characters from which on a cell is no entry of a 
 _LONG_IN_DATA = 1000         # the same for a table with headers
 _LONGEST = 2000
 _SPARSE = 8                  # places of a table for each cell that holds text, from which on it is none
+_COPIED, _COPIES = 1000, 4   # characters, and those for each of the table, that headers across columns may add up to
 _TH, _TD, _THEAD = (tags.TAG[n] for n in "th td thead".split())
 
 
@@ -61,6 +62,7 @@ class Tables:
         long = sum(length > bound for length in lengths)
         if (0 in rows or filled < 2 or several < (1 if has_headers else filled / 2) or 4 * long > filled
                 or max(lengths) > _LONGEST or wide * filled > _SPARSE * (sum(full) + _SPARSE)
+                or wide * len(rows) > _SPARSE * (len(cells) + _SPARSE)
                 or attributes(html, nodes[table, N_AT]).get("role") in ("presentation", "none")):
             return []
         made, busy = [], {}      # columns that cells of rows above reach into, and for how many more rows
@@ -78,12 +80,12 @@ class Tables:
                     columns = min(max(1, number(found.get("colspan")) or 1), wide)
                     height = number(found.get("rowspan"))
                     height = len(rows) if height == 0 else height or 1
+                if column + columns > 2 * wide + _SPARSE:  # spans upon spans: no table that anybody reads
+                    return []
                 if height > 1:
                     busy.update(dict.fromkeys(range(column, column + columns), height - 1))
                 placed.append(Cell(ids[cell], column, columns))
                 column += columns
-            if column > 2 * wide + _SPARSE:  # spans upon spans: no table that anybody reads
-                return []
             head = head or all(tag[cell] == _TH or not lengths[cell] for cell in members) and any(
                 tag[cell] == _TH for cell in members)
             made.append(Row(head, placed))
@@ -96,15 +98,16 @@ class Grid(NamedTuple):
     above: list[str]         # titles: cells across the whole table before its header
     heads: int               # how many of the rows are its header
     rows: list[list[str]]    # a cell that spans several has its text in the first
-    names: list[str]         # the header as one row, for which a text across several columns counts in each
+    names: list[str]         # the header as one row, where a text across several columns counts in each, up to a bound
 
 
-def lay_out(rows: list[Row], texts: dict[int, str], bold: set[int]) -> Grid:
+def lay_out(rows: list[Row], texts: dict[int, str], bold: set[int], named: bool) -> Grid:
     """The table of `rows` with the texts of its cells.
 
     Args:
         texts: by the element of the cell.
         bold: cells that are printed in bold; a first row of them is a header where none is marked as such.
+        named: whether `names` are wanted; they are empty otherwise.
     """
     rows = [row for row in rows if any(cell.node in texts for cell in row.cells)]
     used = sorted({cell.column for row in rows for cell in row.cells if cell.node in texts})
@@ -124,12 +127,16 @@ def lay_out(rows: list[Row], texts: dict[int, str], bold: set[int]) -> Grid:
         heads = int(len(first) > 1 and bold.issuperset(first) and len(bold) < len(texts))
     lines = [["" for _ in used] for _ in rows]
     names: list[list[str]] = [[] for _ in used]
+    left = _COPIED + _COPIES * sum(map(len, texts.values()))
     for nth, row in enumerate(rows):
         for cell in row.cells:
             if text := texts.get(cell.node):
                 lines[nth][places[cell.column]] = text
-                if nth < heads:
+                if named and nth < heads:
                     reach = range(cell.column, cell.column + (cell.columns if heads > 1 else 1))
-                    for column in places.keys() & reach:
-                        names[places[column]].append(text)
+                    across = [places[column] for column in reach if column in places]
+                    across = across if len(across) * len(text) <= left else across[:1]
+                    left -= len(across) * len(text)
+                    for place in across:
+                        names[place].append(text)
     return Grid(above, heads, lines, [" ".join(parts) for parts in names])

@@ -170,6 +170,12 @@ def test_the_numbers_of_lines_are_no_code(name):
     assert whole(f"<p>So:{html}", True) == "So:\n\n```\n" + "\n".join(CODE) + "\n```"
 
 
+@pytest.mark.parametrize("name", ["PRE", "listing", "Listing"])
+def test_the_numbers_of_lines_in_whatever_code_is_written_in(name):
+    html = NUMBERED["pygments"].replace("<pre>", f"<{name}>") + f"</{name}>"
+    assert whole(f"{html}<p>and{html}", False) == "\n\n".join(["\n".join(CODE), "and", "\n".join(CODE)])
+
+
 @pytest.mark.parametrize("html", ["<pre>1\n2\n3</pre>", "<pre>1 a\n2 b</pre>", "<pre>x<i class=number>1</i></pre>",
                                   "<table><tr><td><pre>1\n2</pre><td><p>words</table>"])
 def test_other_numbers_stay(html):
@@ -217,6 +223,12 @@ HOSTILE = {
     "nested": "<table><tr><td>a<td>b" * 5000, "tables": "<table><tr><th>a<th>b<tr><td>1<td>2</table>" * 5000,
     "lists": "<ul><li>x" * 5000, "quotations": "<blockquote>x" * 3000,
     "unclosed": "<td class='" * 5000, "gutters": "<pre>" + "<span class=x " * 20_000 + "</pre>",
+    "wide spans": "<table><tr>" + "<td colspan=20000 rowspan=2>x" * 20_000 + "<tr><td>a<td>b</table>",
+    "empty rows": "<table><tr>" + "<td rowspan=65534>x" * 20_000 + "<tr><td>a<td>b" + "<tr><td>" * 20_000 + "</table>",
+    "wide headers": "<table>" + f"<tr>{f'<th colspan=10000>{1000 * chr(120)}' * 2}" * 6 + "<tr>" + "<td>y" * 20_000
+    + "</table>",
+    "code in capitals": "<PRE>x</PRE>" * 100_000, "listings": "<listing>x</listing>" * 100_000,
+    "unclosed code": "<table>" + "<tr><td><pre>x<td>y" * 50_000 + "</pre>",
     "gutter classes": "<pre>" + "<span " + "class=" * 20_000 + "lineno>1</pre>",
 }
 
