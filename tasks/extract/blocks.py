@@ -90,6 +90,7 @@ def _flush(blocks, buf, state, nodes, vocabulary):
     """Ends the open block, when it holds anything."""
     n = state[T_N_BLOCKS]
     block = blocks[n]
+    state[T_MATH_AT] = -1    # an equal formula in the next cell or paragraph is no repetition
     end_word(block, state, vocabulary)
     if block[CHARS] == 0:
         state[T_OUT] = block[START]

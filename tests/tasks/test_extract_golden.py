@@ -70,7 +70,7 @@ def test_golden(tmp_path):
     made = [(r["warc_offset"], r["warc_length"], r["url"], r["domain"], r["charset"], r["rights"], r["text"])
             for r in result.table.to_pylist()]
     fates = [(r["warc_offset"], r["url"], r["rule"], r["value"], r["detail"]) for r in result.fates.to_pylist()]
-    assert extract.version == 3 and made == DOCUMENTS and fates == FATES
+    assert extract.version == 4 and made == DOCUMENTS and fates == FATES
     assert set(result.table["fetched_at"].to_pylist()) == {DAY}
     assert str(result.table["doc_id"][0]) == "55cd2e1d-3606-8e98-c898-457e22fade60"
     assert str(result.fates["doc_id"][3]) == "28534134-6c70-1d6b-a004-97e1f44ba503"
