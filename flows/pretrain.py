@@ -5,8 +5,10 @@ checkpoint and shows how far they are.
 """
 
 import logging
+import math
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Annotated, Any
 
 from prefect import flow, task
@@ -54,21 +56,39 @@ def _train(home: str, corpus: str, version: int | None, run: str | None, setting
 
 
 def progress(name: str, steps: int) -> Callable[[dict[str, Any]], None]:
-    """What shows a run's newest step: a progress artifact in the UI, a bar on a terminal."""
-    artifact = create_progress_artifact(0.0, description=name) if steps else None
-    bar, shown = stage.progress.get(), [0.0]
+    """What shows a run's newest step: a progress artifact in the UI, a bar on a terminal.
+
+    The artifact appears with the first step that is seen: on the first machine alone, where there are several.
+    """
+    bar, shown, artifact = stage.progress.get(), [-math.inf], []
 
     def show(line: dict[str, Any]) -> None:
-        log.info("%s: step %d, loss %.4f, %.0f tokens/s", name, line["step"], line["loss"], line["tokens_per_second"])
-        if steps:
-            bar(name, line["step"], steps)
-        if steps and (time.monotonic() - shown[0] > EVERY or line["step"] == steps):
+        step = line["step"]
+        log.info("%s: step %d, loss %.4f, %.0f tokens/s", name, step, line["loss"], line["tokens_per_second"])
+        if not steps:
+            return
+        bar(name, step, steps)
+        if time.monotonic() - shown[0] > EVERY or step == steps:
             shown[0] = time.monotonic()
-            update_progress_artifact(artifact, 100 * line["step"] / steps, description=(
-                f"{name}: step {line['step']} of {steps}, loss {line['loss']:.4f}, "
-                f"{line['tokens_per_second']:,.0f} tokens/s"))
+            done, says = 100 * step / steps, f"{name}: {sentence(line, steps)}"
+            if artifact:
+                update_progress_artifact(artifact[0], done, description=says)
+            else:
+                artifact.append(create_progress_artifact(done, description=says))
 
     return show
+
+
+def sentence(line: dict[str, Any], steps: int) -> str:
+    """Where a run is: step 20 of 400, loss 4.1234, 12,345 tokens/s, MFU 41.2 %, 1.2345 bits a byte, 0:12:34 left."""
+    parts = [f"step {line['step']} of {steps}", f"loss {line['loss']:.4f}",
+             f"{line['tokens_per_second']:,.0f} tokens/s"]
+    if "mfu" in line:
+        parts.append(f"MFU {100 * line['mfu']:.1f} %")
+    if "bits_per_byte" in line:
+        parts.append(f"{line['bits_per_byte']:.4f} bits a byte")
+    left = timedelta(seconds=round((steps - line["step"]) * line["seconds"]))
+    return ", ".join([*parts, f"{left} left"])
 
 
 def report(summary: dict[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
     checkpoints/step-00000100/
       checkpoint.json      step, samples, tokens, corpus, settings, world size ... and the sha256 of every other file
       model.safetensors    the weights, with the model's configuration in the header
-      state/...            optimiser and random state, in the form of the engine that wrote it
+      state/...            optimiser and random state, for any number of ranks to go on from (see model/state)
 
 The folder is written under a temporary name, its files synced and hashed, then renamed.
 """
@@ -28,21 +28,36 @@ def step(path: Path) -> int:
     return int(path.name.removeprefix("step-"))
 
 
+def temporary(folder: Path, step: int) -> Path:
+    """The folder that holds the files of `step` until they are whole."""
+    return folder / f".{name(step)}.partial"
+
+
 def begin(folder: Path, step: int) -> Path:
-    """An empty temporary folder to write the files of `step` into; what an earlier crash left there is removed."""
-    temporary = folder / f".{name(step)}.partial"
-    shutil.rmtree(temporary, ignore_errors=True)
-    (temporary / STATE).mkdir(parents=True)
-    return temporary
+    """An empty temporary folder to write the files of `step` into; what crashes left of any step is removed."""
+    for left in [*folder.glob(".step-*.partial"), *folder.glob(".step-*.removed")]:
+        shutil.rmtree(left, ignore_errors=True)
+    (temporary(folder, step) / STATE).mkdir(parents=True)
+    return temporary(folder, step)
 
 
-def commit(temporary: Path, about: dict) -> Path:
-    """Hashes and syncs the files, writes checkpoint.json last and renames the folder to its name, which it returns."""
-    files = {}
+def sync(path: Path) -> str:
+    """The sha256 of a file, which is on the disk when it returns."""
+    with open(path, "rb") as file:
+        digest = file_digest(file, "sha256").hexdigest()
+        os.fsync(file.fileno())
+    return digest
+
+
+def commit(temporary: Path, about: dict, known: dict[str, str] | None = None) -> Path:
+    """Hashes and syncs the files, writes checkpoint.json last and renames the folder to its name, which it returns.
+
+    `known`: the sha256 of files that others have hashed and synced.
+    """
+    files = dict(known or {})
     for path in sorted(path for path in temporary.rglob("*") if path.is_file()):
-        with open(path, "rb") as file:
-            files[str(path.relative_to(temporary))] = file_digest(file, "sha256").hexdigest()
-            os.fsync(file.fileno())
+        if (relative := str(path.relative_to(temporary))) not in files:
+            files[relative] = sync(path)
     with open(temporary / ABOUT, "w") as file:
         json.dump({"format": 1, **about, "files": files}, file, sort_keys=True, indent=1)
         file.flush()
@@ -68,8 +83,11 @@ def all_whole(folder: Path) -> list[Path]:
     return sorted(path.parent for path in Path(folder).glob(f"step-*/{ABOUT}"))
 
 
-def read(path: Path) -> dict:
-    """checkpoint.json after the sha256 of every file was compared; UserError for one that is missing or changed."""
+def read(path: Path, rank: int = 0, world: int = 1) -> dict:
+    """checkpoint.json after the sha256 of every file was compared; UserError for one that is missing or changed.
+
+    Ranks that read the same checkpoint compare each its share of the files.
+    """
     path = Path(path)
     remedy = f"remove {path} to go on from the checkpoint before it"
     try:
@@ -80,8 +98,9 @@ def read(path: Path) -> dict:
     except (ValueError, KeyError):
         raise UserError(f"{path / ABOUT}: the checkpoint is corrupt; {remedy}") from None
     if WEIGHTS not in files:
-        raise UserError(f"{path}: the checkpoint lists no {WEIGHTS}; {remedy}")
-    for relative, expected in files.items():
+        raise UserError(f"{path}: the checkpoint lists no {WEIGHTS}, and weights in another form are not read: a "
+                        f"pickle (.pt, .bin, .ckpt) can run code when it is opened; {remedy}")
+    for relative, expected in list(files.items())[rank::world]:
         try:
             with open(path / relative, "rb") as file:
                 digest = file_digest(file, "sha256").hexdigest()

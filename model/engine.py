@@ -1,21 +1,23 @@
 """Two ways to take a step over many ranks: DeepSpeed (ZeRO), and plain data parallel PyTorch.
 
-Both give: model (called for logits), backward(loss), step(lr) -> gradient norm, drop(), save(folder), load(folder),
-weights(). A step whose gradient is not finite leaves the weights as they are; drop() forgets the gradients gathered.
-The loss that goes into backward is this rank's share of the mean over the whole batch: the sum of its token losses
-divided by the tokens of all ranks and micro-steps; so accumulation and world size leave the gradient as it is.
+Both give: model (called for logits), backward(loss), step(lr) -> gradient norm, drop(), weights(), and for checkpoints
+snapshot(copy) and load(stored) (see model/state). A step whose gradient is not finite leaves the weights as they are;
+drop() forgets the gradients gathered. The loss that goes into backward is this rank's share of the mean over the whole
+batch: the sum of its token losses divided by the tokens of all ranks and micro-steps; so accumulation and world size
+leave the gradient as it is.
 """
 
 import contextlib
 import math
 import os
 import shutil
-from pathlib import Path
 
 import torch
 import torch.distributed as dist
 from torch.nn.utils import clip_grad_norm_, get_total_norm
 
+from model import state
+from model.convert import load_weights
 from model.optimizer import optimizer, set_rate
 from model.settings import Optimisation
 from model.transformer import Transformer
@@ -100,13 +102,14 @@ class Torch:
     def drop(self) -> None:
         self.optimizer.zero_grad(set_to_none=True)
 
-    def save(self, folder: Path) -> None:
-        if dist.get_rank() == 0:
-            torch.save(self.optimizer.state_dict(), folder / "optimizer.pt")
+    def snapshot(self, copy: bool) -> dict[str, torch.Tensor]:
+        """This rank's share of the optimiser's state, which all have whole."""
+        mine = whole(self.module)[dist.get_rank()::dist.get_world_size()]
+        return state.snapshot(mine, self.optimizer, False, copy)
 
-    def load(self, folder: Path, weights: dict[str, torch.Tensor]) -> None:
-        self.module.load_state_dict(weights)
-        self.optimizer.load_state_dict(torch.load(folder / "optimizer.pt", weights_only=True, map_location=self.device))
+    def load(self, stored: state.Stored) -> None:
+        self.module.load_state_dict(load_weights(stored.path))
+        state.restore(whole(self.module), self.optimizer, stored)
 
     def weights(self) -> dict[str, torch.Tensor]:
         return self.module.state_dict()
@@ -119,11 +122,11 @@ class DeepSpeed:
         deepspeed = import_deepspeed(settings.compile_ops)
         if bf16(settings, device) and settings.zero_stage == 0:
             raise UserError("setting zero_stage: DeepSpeed's stage 0 in bf16 drifts from the others; use stage 1")
-        self.clip, self.stage = settings.clip, settings.zero_stage
+        self.stage, self.bf16 = settings.zero_stage, bf16(settings, device)
         self.accumulate = settings.batch // (settings.micro_batch * dist.get_world_size())
         self.engine, *_ = deepspeed.initialize(
             model=model.to(device), optimizer=optimizer(model, settings),
-            config=deepspeed_config(settings, self.accumulate, bf16(settings, device), model.config.parameters, device))
+            config=deepspeed_config(settings, self.accumulate, self.bf16, model.config.parameters, device))
         self.model = self.engine
         if settings.compile:
             check_compiler(device)
@@ -160,30 +163,49 @@ class DeepSpeed:
         finally:
             delattr(zero, name)
 
-    def save(self, folder: Path) -> None:
-        self.engine.save_checkpoint(str(folder), tag="deepspeed", save_latest=False)
-        if dist.get_rank() == 0:
-            for script in folder.glob("zero_to_*.py"):      # copies of DeepSpeed's own source: not state
-                script.unlink()
+    def pieces(self) -> list[state.Piece]:
+        """What this rank steps: everything in stage 0, its part of the flattened parameters in the others."""
+        zero, found = self.engine.optimizer, []
+        if self.stage == 0:
+            return whole(self.engine.module)
+        for name, p in self.engine.module.named_parameters():
+            if self.stage == 3:
+                group, at, size = zero.grad_position[zero.get_param_id(p)]
+                first = size * zero._get_param_partition_rank(p)
+                length = min(size, p.ds_numel - first)              # the last part is padded
+                if length > 0:
+                    found.append(state.Piece(name, first, length, zero.fp32_partitioned_groups_flat[group], at))
+            elif p._hp_mapping is not None:                         # else other ranks have all of it
+                there, here = p._hp_mapping.lp_fragment_address, p._hp_mapping.get_hp_fragment_address()
+                held = zero.optimizer.param_groups[p._hp_mapping.param_group_index]["params"][0]
+                found.append(state.Piece(name, there.start, there.numel, held, here.start))
+        return found
 
-    def load(self, folder: Path, weights: dict[str, torch.Tensor]) -> None:
-        # DeepSpeed asks torch.load to unpickle anything; this forbids it but for the three plain types it stores
-        from deepspeed.runtime.fp16.loss_scaler import LossScaler
-        from deepspeed.runtime.zero.config import ZeroStageEnum
-        from deepspeed.utils.tensor_fragment import fragment_address
-        before = os.environ.get("TORCH_FORCE_WEIGHTS_ONLY_LOAD")
-        os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
-        try:
-            with torch.serialization.safe_globals([LossScaler, ZeroStageEnum, fragment_address]):
-                path, _ = self.engine.load_checkpoint(str(folder), tag="deepspeed")
-        finally:
-            os.environ.pop("TORCH_FORCE_WEIGHTS_ONLY_LOAD")
-            if before is not None:
-                os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = before
-        if path is None:
-            raise UserError(f"{folder}: holds no DeepSpeed state; set engine as it was when the checkpoint was written")
-        if hasattr(self.engine.optimizer, "clip_grad"):
-            self.engine.optimizer.clip_grad = self.clip     # loading ZeRO 1 and 2 brings the stored value back
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """The one that was given to DeepSpeed."""
+        return self.engine.optimizer if self.stage == 0 else self.engine.optimizer.optimizer
+
+    def snapshot(self, copy: bool) -> dict[str, torch.Tensor]:
+        mine = self.pieces()
+        if self.stage == 0:
+            mine = mine[dist.get_rank()::dist.get_world_size()]
+        return state.snapshot(mine, self.optimizer, self.bf16, copy)
+
+    def load(self, stored: state.Stored) -> None:
+        # DeepSpeed's own checkpoints are pickles, bound to the number of ranks and the stage that wrote them
+        zero, module = self.engine.optimizer, self.engine.module
+        if self.stage < 3:
+            module.load_state_dict(load_weights(stored.path))
+            state.restore(self.pieces(), self.optimizer, stored)
+            return
+        zero.checkpoint_event_prologue()                            # puts away what is gathered of parameters
+        for name, p in module.named_parameters():
+            first = p.ds_tensor.numel() * zero._get_param_partition_rank(p)
+            if (length := min(p.ds_tensor.numel(), p.ds_numel - first)) > 0:
+                p.ds_tensor.data[:length] = stored.weight(name, first, length).to(p.ds_tensor.device)
+        state.restore(self.pieces(), self.optimizer, stored)
+        zero.checkpoint_event_epilogue()                            # and gathers what is kept so
 
     def weights(self) -> dict[str, torch.Tensor]:
         """On every rank for stages 0 to 2; under stage 3 gathered one tensor at a time, whole on rank 0 alone."""
@@ -196,6 +218,11 @@ class DeepSpeed:
                 if dist.get_rank() == 0:
                     gathered[name] = p.detach().cpu().clone()
         return gathered
+
+
+def whole(module: torch.nn.Module) -> list[state.Piece]:
+    """All parameters, each in one piece."""
+    return [state.Piece(name, 0, p.numel(), p, 0) for name, p in module.named_parameters()]
 
 
 def import_deepspeed(compile_ops: bool):
@@ -245,6 +272,10 @@ def deepspeed_config(settings: Optimisation, accumulate: int, use_bf16: bool, pa
         "zero_force_ds_cpu_optimizer": False, "zero_optimization": zero,
         "steps_per_print": 1_000_000_000, "wall_clock_breakdown": False,
     }
+    for key in ("offload_optimizer", "offload_param"):
+        if settings.deepspeed.get("zero_optimization", {}).get(key, {}).get("device") == "nvme":
+            raise UserError(f"setting deepspeed.zero_optimization.{key}: what lies on NVMe cannot be checkpointed; "
+                            "offload to cpu")
     for key, value in settings.deepspeed.items():
         both = isinstance(value, dict) and isinstance(config.get(key), dict)
         config[key] = config[key] | value if both else value

@@ -27,6 +27,7 @@ def run_main(work: Callable[[dict], object]) -> None:
         sys.exit(2)
     path = Path(sys.argv[-1])
     rank = int(os.environ.get("RANK", "0"))
+    _started_again(path.parent / "error.json", rank)
     try:
         config = json.loads(path.read_text())
         result = work(config)
@@ -48,6 +49,18 @@ def run_main(work: Callable[[dict], object]) -> None:
         (path.parent / "error.json").write_text(json.dumps({"stopped": True}))
         _leave(STOPPED)
     _leave(0)
+
+
+def _started_again(error: Path, rank: int) -> None:
+    """What a rank said before torchrun started it again: a mistake of the user is still one, a stop is over."""
+    try:
+        about = json.loads(error.read_text())
+    except (FileNotFoundError, ValueError):
+        return
+    if "message" in about and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")):
+        _leave(2)
+    if "stopped" in about and rank == 0:
+        error.unlink(missing_ok=True)
 
 
 def _disk_full(error: BaseException, folder: Path) -> bool:

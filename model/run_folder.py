@@ -1,4 +1,4 @@
-"""The folder of a training run: opened, resumed from, saved into and summed up.
+"""The folder of a training run: opened, resumed from and summed up.
 
     packing.parquet      which tokens each sample holds
     metrics.jsonl        a line a step, cut back to the checkpoint that a run resumes from
@@ -13,12 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import fsspec
-import torch
-import torch.distributed as dist
 
-from model import checkpoint
+from model import checkpoint, state
 from model.config import ModelConfig
-from model.convert import load_weights, save_weights
 from model.data import Samples
 from model.settings import FREE
 from tasks.errors import UserError
@@ -53,47 +50,28 @@ def open_folder(folder: Path, write_packing: Callable[[Path, int], None], n_samp
     os.replace(path.with_suffix(".partial"), path)
 
 
-def resume(engine, last: Path, about: dict, done: dict, rank: int) -> dict:
-    """Loads checkpoint `last`. UserError when it belongs to other settings, another corpus or another world size."""
-    was = checkpoint.read(last)
+def resume(engine, last: Path, about: dict, done: dict, rank: int, world: int) -> dict:
+    """Loads checkpoint `last`, whatever number of ranks, engine and ZeRO stage wrote it.
+
+    UserError when it belongs to other settings or another corpus, or is corrupt.
+    """
+    was = checkpoint.read(last, rank, world)
     for part in ("model", "settings", "corpus", "rows", "base"):
         before, now = was.get(part) or {}, about.get(part) or {}
         for key in sorted((before.keys() | now.keys()) - (FREE if part == "settings" else set())):
             if before.get(key) != now.get(key):
                 raise UserError(f"{last}: the checkpoint was written with {part}.{key} = {before.get(key)!r} and the "
                                 f"run has {now.get(key)!r}: set it back, or name another run")
-    if was["engine"] == "deepspeed" and was["world_size"] != about["world_size"]:
-        raise UserError(f"{last}: DeepSpeed's state was written by {was['world_size']} ranks and this run has "
-                        f"{about['world_size']}: start as many processes, or train with engine = torch")
-    engine.load(last / checkpoint.STATE, load_weights(last / checkpoint.WEIGHTS))
-    random_state = last / checkpoint.STATE / f"random-{rank}.pt"
-    if random_state.exists():
-        state = torch.load(random_state, weights_only=True)
-        torch.set_rng_state(state["cpu"])
-        if "cuda" in state and torch.cuda.is_available():
-            torch.cuda.set_rng_state(state["cuda"])
+    stored = load(engine, last, rank, world)
+    state.restore_random(stored)
     return {key: was.get(key, value) for key, value in done.items()}
 
 
-def save(engine, folder: Path, about: dict, model: ModelConfig, rank: int, keep: int) -> Path:
-    """Writes a checkpoint with all ranks, and removes all but the newest `keep` (0 keeps all)."""
-    checkpoints = folder / "checkpoints"
-    temporary = checkpoints / f".{checkpoint.name(about['step'])}.partial"
-    if rank == 0:
-        checkpoint.begin(checkpoints, about["step"])
-    dist.barrier()
-    state = {"cpu": torch.get_rng_state()} | ({"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {})
-    torch.save(state, temporary / checkpoint.STATE / f"random-{rank}.pt")
-    weights = engine.weights()
-    if rank == 0:
-        save_weights(temporary / checkpoint.WEIGHTS, weights, model)
-    engine.save(temporary / checkpoint.STATE)
-    dist.barrier()
-    if rank == 0:
-        checkpoint.commit(temporary, about)
-        checkpoint.prune(checkpoints, keep)
-    dist.barrier()
-    return checkpoints / checkpoint.name(about["step"])
+def load(engine, path: Path, rank: int, world: int) -> state.Stored:
+    """Puts weights and optimiser state of a checkpoint into the engine."""
+    stored = state.Stored(path / checkpoint.WEIGHTS, path / checkpoint.STATE, rank, world)
+    engine.load(stored)
+    return stored
 
 
 def finish(folder: Path, last: Path, world: int, model: ModelConfig, samples: Samples) -> dict:

@@ -72,6 +72,8 @@ class Optimisation(BaseModel):
     )
     checkpoint_every: int = Field(100, ge=0, description="Steps between checkpoints; 0: at the end only.")
     keep_checkpoints: int = Field(3, ge=0, description="Newest checkpoints kept; 0 keeps all.")
+    background_checkpoints: bool = Field(True, description="Write checkpoints from a copy in the host's memory while "
+                                                           "the training goes on; false: it waits for them.")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 on GPUs with it, else fp32.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: GPUs where there are any.")
     attention: Literal["auto", "sdpa", "flex"] = Field(
@@ -149,7 +151,7 @@ class Evaluate(BaseModel):
 # What a run that goes on may be told anew: nothing here changes what is learnt.
 FREE = frozenset({"evaluate_every", "evaluate_rows", "evaluate_by", "checkpoint_every", "keep_checkpoints", "cpu_watts",
                   "micro_batch", "compile_ops", "attention", "compile", "activation_checkpointing", "tracker",
-                  "project", "peak_tflops"})
+                  "project", "peak_tflops", "background_checkpoints", "engine", "zero_stage", "offload"})
 
 
 def check(settings: Optimisation) -> None:
@@ -181,5 +183,10 @@ class Processes(BaseModel):
     nodes: int = Field(1, ge=1, description="Machines that share the data root; the same command on each.")
     node_rank: int = Field(0, ge=0, description="Number of this machine; number 0 records the run.")
     rendezvous: str = Field("", description="HOST:PORT of the first machine, for more than one.")
+    address: str = Field("", description="This machine's address as the others know it, where it has several.")
+    restarts: int = Field(3, ge=0, description="How many times the ranks of several machines are started again from "
+                                               "the last checkpoint when one of them or a machine is lost (torchrun); "
+                                               "a lost machine comes back by its command.")
+    nodes_at_least: int = Field(0, ge=0, description="Machines with which to go on while others are lost; 0: all.")
     rendezvous_id: str = Field("gristmill", description="Name that the machines of one run share.")
     grace: float = Field(60.0, ge=0, description="Seconds that ranks get to save after SIGTERM before they are killed.")

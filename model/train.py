@@ -20,7 +20,7 @@ import torch.distributed as dist
 from model import checkpoint, run_folder
 from model.boards import Board, open_boards
 from model.config import ModelConfig, check_fit
-from model.convert import initial_weights, load_weights
+from model.convert import initial_weights
 from model.data import Batch, Samples
 from model.energy import Meter, peak_flops
 from model.engine import BUCKET, DeepSpeed, Torch, bf16, start
@@ -30,6 +30,7 @@ from model.objective import objective
 from model.optimizer import learning_rate
 from model.parametrisation import rescale
 from model.process import run_main
+from model.saver import Saver
 from model.settings import Optimisation, Pretrain, check, parse
 from model.spikes import RECENT, add_range, complaint, write_down
 from model.transformer import Transformer, token_losses
@@ -105,7 +106,7 @@ def train(config: dict, settings: Optimisation, prepare: Callable = pretraining)
             "skipped": [], "back_to": []}
     last = checkpoint.latest(folder / "checkpoints")
     if last:
-        done = run_folder.resume(engine, last, about, done, rank)
+        done = run_folder.resume(engine, last, about, done, rank, world)
     boards = []
     if rank == 0:
         run_folder.open_folder(folder, material.write_packing, settings.steps * settings.batch, material.tokenizer,
@@ -131,61 +132,63 @@ def train(config: dict, settings: Optimisation, prepare: Callable = pretraining)
     batches = prefetched(samples, (share(step, micro) for step in range(done["step"], settings.steps)
                                    for micro in range(accumulate)))
     stopped = False
-    for step in range(done["step"] + 1, settings.steps + 1):
-        started = time.monotonic()
-        seen = range((step - 1) * settings.batch, step * settings.batch)
-        n_targets = samples.n_targets(seen)
-        # nats and joules of this rank, and whether anyone was told to stop: ranks must agree, so all are summed
-        totals = torch.zeros(3, dtype=torch.float64, device=device)
-        for _ in range(accumulate):
-            inputs, targets, positions, segments = tensors(next(batches), device)
-            loss, nats = minimised(engine.model(inputs, positions, segments), targets, settings.z_loss)
-            engine.backward(loss / max(1, n_targets))
-            totals[0] += nats
-        totals[1:] = torch.tensor([meter.joules(), float(stop.is_set)], dtype=torch.float64)
-        dist.all_reduce(totals)
-        loss, joules, stopped = float(totals[0]) / max(1, n_targets), float(totals[1]), bool(totals[2])
-        lr = learning_rate(step, settings)
-        reason = complaint(loss, done["recent"], settings.spike_deviations)
-        if reason:
-            engine.drop()
-            norm = math.nan
-        elif not math.isfinite(norm := engine.step(lr)):
-            reason = "the gradient is not finite"
-        done |= {"step": step, "samples": seen[-1] + 1}
-        line = {"step": step, "loss": loss, "lr": lr, "grad_norm": norm, "samples": done["samples"]}
-        if reason:
-            back = leave_out(engine, folder, done, seen, reason, last, material, settings, rank)
-            line |= {"left_out": reason} | ({} if back is None else {"back_to": back})
-        else:
-            done |= {"tokens": done["tokens"] + n_targets, "in_a_row": 0,
-                     "recent": [*done["recent"], loss][-RECENT:] if settings.spike_deviations else []}
-        seconds = time.monotonic() - started
-        speed = n_targets / seconds
-        line |= {"tokens": done["tokens"], "seconds": seconds, "tokens_per_second": speed,
-                 "tflops": flops * speed / 1e12, "energy_joules": done["energy_joules"] + joules}
-        if peak:
-            line["mfu"] = flops * speed / (peak * world)
-        every = settings.evaluate_every
-        if material.held_out and (step == settings.steps or every and step % every == 0):
-            line |= _evaluate(engine, material, settings, device, rank, world)
-        if rank == 0:
-            write_line(metrics, boards, line, settings.steps)
-        every = settings.checkpoint_every
-        if stopped or step == settings.steps or every and step % every == 0:
-            now = done | {
-                "seconds": done["seconds"] + time.monotonic() - began,
-                "loss": loss,
-                "energy_joules": done["energy_joules"] + _sum(meter.joules(), device),
-                "energy_how": meter.how,
-            }
-            last = run_folder.save(engine, folder, now | about, model_config, rank, settings.keep_checkpoints)
-        if stopped:
-            break
+    with Saver(folder / "checkpoints", model_config, settings, last) as saver:
+        for step in range(done["step"] + 1, settings.steps + 1):
+            started = time.monotonic()
+            seen = range((step - 1) * settings.batch, step * settings.batch)
+            n_targets = samples.n_targets(seen)
+            # nats and joules of this rank, and whether anyone was told to stop: ranks must agree, so all are summed
+            totals = torch.zeros(3, dtype=torch.float64, device=device)
+            for _ in range(accumulate):
+                inputs, targets, positions, segments = tensors(next(batches), device)
+                loss, nats = minimised(engine.model(inputs, positions, segments), targets, settings.z_loss)
+                engine.backward(loss / max(1, n_targets))
+                totals[0] += nats
+            totals[1:] = torch.tensor([meter.joules(), float(stop.is_set)], dtype=torch.float64)
+            dist.all_reduce(totals)
+            loss, joules, stopped = float(totals[0]) / max(1, n_targets), float(totals[1]), bool(totals[2])
+            lr = learning_rate(step, settings)
+            saver.look()
+            reason = complaint(loss, done["recent"], settings.spike_deviations)
+            if reason:
+                engine.drop()
+                norm = math.nan
+            elif not math.isfinite(norm := engine.step(lr)):
+                reason = "the gradient is not finite"
+            done |= {"step": step, "samples": seen[-1] + 1}
+            line = {"step": step, "loss": loss, "lr": lr, "grad_norm": norm, "samples": done["samples"]}
+            if reason:
+                back = leave_out(engine, folder, done, seen, reason, saver, material, settings, rank)
+                line |= {"left_out": reason} | ({} if back is None else {"back_to": back})
+            else:
+                done |= {"tokens": done["tokens"] + n_targets, "in_a_row": 0,
+                         "recent": [*done["recent"], loss][-RECENT:] if settings.spike_deviations else []}
+            seconds = time.monotonic() - started
+            speed = n_targets / seconds
+            line |= {"tokens": done["tokens"], "seconds": seconds, "tokens_per_second": speed,
+                     "tflops": flops * speed / 1e12, "energy_joules": done["energy_joules"] + joules}
+            if peak:
+                line["mfu"] = flops * speed / (peak * world)
+            every = settings.evaluate_every
+            if material.held_out and (step == settings.steps or every and step % every == 0):
+                line |= _evaluate(engine, material, settings, device, rank, world)
+            if rank == 0:
+                write_line(metrics, boards, line, settings.steps)
+            every = settings.checkpoint_every
+            if stopped or step == settings.steps or every and step % every == 0:
+                now = done | {
+                    "seconds": done["seconds"] + time.monotonic() - began,
+                    "loss": loss,
+                    "energy_joules": done["energy_joules"] + _sum(meter.joules(), device),
+                    "energy_how": meter.how,
+                }
+                saver.save(engine, now | about)
+            if stopped:
+                break
     batches.close()
     if stopped and done["step"] < settings.steps:
         return None
-    summary = run_folder.finish(folder, last, world, model_config, samples) if rank == 0 else {}
+    summary = run_folder.finish(folder, saver.last, world, model_config, samples) if rank == 0 else {}
     dist.barrier()                              # no node ends before the summary that its launcher reads
     return summary
 
@@ -201,10 +204,10 @@ def make_engine(config: dict, settings: Optimisation, shape: ModelConfig, device
     return (Torch if settings.engine == "torch" else DeepSpeed)(module, settings, device)
 
 
-def leave_out(engine, folder: Path, done: dict, seen: range, reason: str, last: Path | None, material: Material,
+def leave_out(engine, folder: Path, done: dict, seen: range, reason: str, saver: Saver, material: Material,
               settings: Optimisation, rank: int) -> int | None:
     """Records in `done` and spikes.jsonl that the batch `seen` was not stepped on; after `spike_rewind` in a row takes
-    back the weights of checkpoint `last` and returns its step.
+    back the weights of the last checkpoint and returns its step.
 
     The steps since then are lost with their samples, so that other batches follow: what order samples come in never
     changes. UserError where the settings leave no batch out, where no checkpoint is there, and when the same one was
@@ -219,11 +222,13 @@ def leave_out(engine, folder: Path, done: dict, seen: range, reason: str, last: 
     done["skipped"] = add_range(done["skipped"], seen[0], seen[-1])
     back = None
     if done["in_a_row"] >= settings.spike_rewind:
+        saver.wait()
+        last = saver.last
         if last is None or done["back_to"].count(checkpoint.step(last)) >= 3:
             why = f"{last.name} was gone back to three times" if last else "there is no checkpoint to go back to"
             raise UserError(f"run {folder.name}: {place}, number {done['in_a_row']} in a row, and {why}: {advice}")
-        was = checkpoint.read(last)
-        engine.load(last / checkpoint.STATE, load_weights(last / checkpoint.WEIGHTS))
+        was = checkpoint.read(last, rank, dist.get_world_size())
+        run_folder.load(engine, last, rank, dist.get_world_size())
         back = was["step"]
         done |= {"in_a_row": 0, "tokens": was["tokens"], "recent": was.get("recent", []),
                  "back_to": [*done["back_to"], back], "skipped": add_range(done["skipped"], was["samples"], seen[-1])}

@@ -5,25 +5,30 @@ before it.
 """
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
 
-from model import checkpoint, spikes, train
+from model import checkpoint, engine, spikes, train
 from model.settings import Pretrain, parse
 
 torch.set_num_threads(1)
 spikes.ENOUGH = train.RECENT = 1                # any loss above the one before is a spike
 for path in map(Path, sys.argv[1:]):
     config = json.loads(path.read_text())
+    settings = parse(Pretrain, config["settings"])
+    engine.start(settings)
     if config.pop("goes_on", False):
         last = checkpoint.latest(Path(config["folder"]) / "checkpoints")
         dist.barrier()
         if dist.get_rank() == 0:
             for done in (last, Path(config["folder"]) / "summary.json"):
-                done.rename(done.with_name("." + done.name))
+                aside = done.with_name("." + done.name)
+                shutil.rmtree(aside, ignore_errors=True)        # what an earlier one put aside
+                done.rename(aside)
         dist.barrier()
     torch._dynamo.reset()
-    train.train(config, parse(Pretrain, config["settings"]))
+    train.train(config, settings)

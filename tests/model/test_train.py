@@ -123,7 +123,7 @@ def test_resuming_under_other_settings_or_from_a_corrupt_checkpoint_is_refused(m
         run(configure(mill, folder, {"hidden": 48}, steps=4))
     run(configure(mill, folder, steps=4, evaluate_every=1))                # learns the same: allowed
     last = checkpoint.latest(folder / "checkpoints")
-    for name in ("state/optimizer.pt", checkpoint.WEIGHTS):
+    for name in ("state/rank-00000.safetensors", checkpoint.WEIGHTS):
         good = (last / name).read_bytes()
         (last / name).write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
         with pytest.raises(UserError, match="corrupt; remove"):
@@ -148,17 +148,28 @@ def test_only_whole_checkpoints_count(tmp_path):
     assert [path.name for path in checkpoint.all_whole(tmp_path)] == ["step-00000010"]
 
 
-def test_what_deepspeed_stored_is_not_unpickled_freely(tmp_path):
+def test_a_checkpoint_of_pickles_is_refused(mill, tmp_path):
+    """Its sha256 agree, and still nothing of it is opened."""
     class Trap:
         def __reduce__(self):
             return Path.touch, (tmp_path / "trap",)
 
-    torch.save({"x": Trap()}, tmp_path / "optimizer.pt")
-    replica = engine.Torch.__new__(engine.Torch)
-    replica.module, replica.device = torch.nn.Linear(1, 1), "cpu"
-    replica.optimizer = torch.optim.AdamW(replica.module.parameters())
-    with pytest.raises(Exception, match="[Ww]eights.only"):
-        replica.load(tmp_path, replica.module.state_dict())
+    for name, says in (("model.pt", "lists no model.safetensors, and weights in another form are not read: a pickle"),
+                       ("state/optimizer.pt", "holds optimizer.pt and no rank-.*a pickle can run code")):
+        folder = tmp_path / name.replace("/", "-")
+        config = configure(mill, folder)
+        run(config | {"settings": config["settings"] | {"steps": 2}})
+        last = checkpoint.latest(folder / "checkpoints")
+        about = checkpoint.read(last)
+        put = folder / "checkpoints" / ".put"
+        last.rename(put)
+        (put / (checkpoint.WEIGHTS if name == "model.pt" else "state/rank-00000.safetensors")).unlink()
+        torch.save({"x": Trap()}, put / name)
+        del about["files"]
+        (put / checkpoint.ABOUT).unlink()
+        checkpoint.commit(put, about)
+        with pytest.raises(UserError, match=says):
+            run(config | {"settings": config["settings"] | {"steps": 2}})
     assert not (tmp_path / "trap").exists()
 
 

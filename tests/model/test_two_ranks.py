@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -37,7 +38,39 @@ CASES: dict[str, dict] = {
 }
 ALONE = {"alone": {}, "muon-alone": {"optimizer": "muon"}, "spikes-alone": SPIKES, "back-alone": BACK}
 GOING_ON = ("zero-1", "zero-3", "muon-0")
+# gone on with after step 4 by another stage or engine, in pairs: (first, then)
+OTHERWISE = {"1-then-3": (1, 3), "3-then-2": (3, 2), "torch-then-1": (None, 1), "3-then-torch": (3, None),
+             "offloaded-then-0": (1, 0)}
+ALONE_FIRST = {"alone-then-1": 1, "alone-then-3": 3}            # one rank of plain PyTorch, then two of this stage
+ALONE_THEN = {"zero-1": 3, "zero-3": 1, "zero-2": None}         # two ranks of this, then one of that stage
 pytestmark = pytest.mark.slow
+
+
+def of(stage: int | None) -> dict:
+    return {"engine": "torch"} if stage is None else {"engine": "deepspeed", "zero_stage": stage}
+
+
+def in_turn(paths: list[str], folder: Path, ranks: int) -> None:
+    """Trains the configurations one after the other in as many processes as there are ranks."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = str(one.getsockname()[1])
+    world = {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1",
+             "PYTHONPATH": str(PROJECT)}
+    errors = [open(folder / f"errors-{ranks}-{rank}", "w") for rank in range(ranks)]
+    children = [subprocess.Popen([sys.executable, str(Path(__file__).with_name("ranks_in_turn.py")), *paths],
+                                 env=os.environ | world | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+                                 stdout=subprocess.DEVNULL, stderr=errors[rank])
+                for rank in range(ranks)]
+    statuses = [child.wait(timeout=280) for child in children]
+    assert set(statuses) == {0}, (folder / f"errors-{ranks}-0").read_text()[-3000:]
+
+
+def again(config: dict, **settings) -> str:
+    """Path of a configuration that goes on with a run as if it was killed behind the checkpoint before the last."""
+    path = Path(config["folder"]) / "again.json"
+    path.write_text(json.dumps(config | {"goes_on": True, "settings": config["settings"] | settings}))
+    return str(path)
 
 
 @pytest.fixture(scope="module")
@@ -45,25 +78,26 @@ def runs(mill, tmp_path_factory) -> Path:
     """A folder with a run of each case."""
     folder = tmp_path_factory.mktemp("runs")
     common = {"evaluate_every": 0, "z_loss": 1e-4, "micro_batch": 2, "checkpoint_every": 0}
-    paths = []
+    more, paths = {"checkpoint_every": 4, "keep_checkpoints": 0}, []
+    for name, stage in ALONE_FIRST.items():
+        config = configure(mill, folder / name, **common | more | of(None))
+        run(config)
+        paths.append(again(config, **of(stage)))
     for name, settings in CASES.items():
-        again = {"checkpoint_every": 4} if name in GOING_ON else {}
-        config = configure(mill, folder / name, **common | settings | again)
-        paths.append(str(folder / name / "config.json"))
-        if again:
-            paths.append(str(folder / name / "again.json"))
-            Path(paths[-1]).write_text(json.dumps(config | {"goes_on": True}))
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port = str(one.getsockname()[1])
-    world = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1",
-             "PYTHONPATH": str(PROJECT)}
-    ranks = [subprocess.Popen([sys.executable, str(Path(__file__).with_name("ranks_in_turn.py")), *paths],
-                              env=os.environ | world | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-                              stdout=subprocess.DEVNULL, stderr=open(folder / f"errors-{rank}", "w"))
-             for rank in range(2)]
-    statuses = [rank.wait(timeout=280) for rank in ranks]
-    assert statuses == [0, 0], (folder / "errors-0").read_text()[-3000:]
+        config = configure(mill, folder / name, **common | settings | (
+            more if name in GOING_ON or name in ALONE_THEN else {}))
+        paths += [str(folder / name / "config.json"), *([again(config)] if name in GOING_ON else [])]
+    for name, (first, then) in OTHERWISE.items():
+        config = configure(mill, folder / name, **common | more | of(first) | (
+            {"offload": "optimizer"} if "offloaded" in name else {}))
+        paths += [str(folder / name / "config.json"), again(config, **of(then), offload="none")]
+    in_turn(paths, folder, 2)
+    paths = []
+    for name, stage in ALONE_THEN.items():
+        shutil.copytree(folder / name, folder / f"{name}-then-alone")
+        config = json.loads((folder / name / "config.json").read_text())
+        paths.append(again(config | {"folder": str(folder / f"{name}-then-alone")}, **of(stage)))
+    in_turn(paths, folder, 1)
     patch = pytest.MonkeyPatch()
     patch.setattr("model.spikes.ENOUGH", 1)
     patch.setattr("model.train.RECENT", 1)
@@ -105,6 +139,15 @@ def test_clipped_and_with_batches_left_out_it_is_still_the_same(runs, name):
 @pytest.mark.parametrize("name", ["bf16-1", "bf16-3"])
 def test_bf16_stays_near_fp32(runs, name):
     assert losses(runs / name) == pytest.approx(losses(runs / "alone"), abs=0.03)
+
+
+@pytest.mark.parametrize("name", [*OTHERWISE, *ALONE_FIRST, *(f"{name}-then-alone" for name in ALONE_THEN)])
+def test_gone_on_with_by_another_stage_or_number_of_ranks_it_is_still_the_same(runs, name):
+    assert losses(runs / name) == pytest.approx(losses(runs / "alone"), abs=1e-6) and len(losses(runs / name)) == 6
+    assert (runs / name / "checkpoints" / f".{checkpoint.name(6)}").exists()
+    torch.testing.assert_close(weights(runs / name), weights(runs / "alone"), rtol=0, atol=1e-4)
+    packed = [(runs / which / "packing.parquet").read_bytes() for which in (name, "alone")]
+    assert packed[0] == packed[1]                               # the same samples in the same order
 
 
 def test_what_was_gone_on_with_was_saved_by_ranks_in_step(runs):
