@@ -2,10 +2,12 @@
 
 import base64
 import contextlib
+import errno
 import json
 import os
 import socket
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,11 +20,18 @@ from tasks.storage import Root, replacing
 
 # what the ledger keeps of a line of metrics.jsonl
 STEP = ("step", "loss", "lr", "tokens", "seconds", "grad_norm", "tokens_per_second", "mfu", "energy_joules", "left_out")
+# seconds: between signs of life, signs missed until a machine counts as lost, waiting for the first machine's store
+TIMES = "keep_alive_interval=5,keep_alive_max_attempt=3,read_timeout=300"
+LINGER = 10.0                                   # seconds that ranks get to end after one has said what is wrong
 Progress = Callable[[dict], None]               # called with the newest line of metrics.jsonl
 
 
 class Stopped(RuntimeError):
     """The ranks were told to stop, saved a checkpoint and ended: launch again to go on."""
+
+
+class _Mistake(Exception):
+    """A rank has said what the user has to change."""
 
 
 def train(root: Root, folder: Path, module: str, config: dict, settings: Optimisation, processes: Processes,
@@ -32,8 +41,13 @@ def train(root: Root, folder: Path, module: str, config: dict, settings: Optimis
     With several nodes the first one alone (node_rank 0) locks the run and records; each reads a configuration of its
     own, so that none waits for another's file. UserError while another process trains the same run.
     """
-    n = processes.processes or (gpus() if settings.device != "cpu" else 0) or 1
+    there = gpus() if settings.device != "cpu" else 0
+    n = processes.processes or there or 1
     world = n * processes.nodes
+    if there and n > there:
+        raise UserError(f"setting processes: {n} ranks on this machine, which has {there} GPUs (as "
+                        "CUDA_VISIBLE_DEVICES leaves them): set processes to that or less (0: one a GPU), or device to "
+                        "cpu")
     if processes.node_rank >= processes.nodes:
         raise UserError(f"setting node_rank: {processes.node_rank} of {processes.nodes} nodes; they count from 0")
     if settings.batch % (settings.micro_batch * world):
@@ -152,9 +166,9 @@ class _Watch:
 def command(processes: Processes, n: int, module: str, config: Path) -> list[str]:
     """The launcher's command line for `n` ranks on this machine."""
     nodes = processes.nodes
-    if nodes > 1 and not processes.rendezvous:
-        raise UserError(f"setting rendezvous: {nodes} nodes need the HOST:PORT of the first one")
-    host, _, port = processes.rendezvous.partition(":") if nodes > 1 else ("127.0.0.1", "", str(_free_port()))
+    if nodes > 1:
+        _check_rendezvous(processes)
+    host, _, port = processes.rendezvous.rpartition(":") if nodes > 1 else ("127.0.0.1", "", str(_free_port()))
     if processes.launcher == "deepspeed":
         # What `deepspeed --no_ssh` starts on each node. That itself wants a hostfile, and does not pass SIGTERM on.
         world = {f"node{node}": visible_gpus(n) for node in range(nodes)}
@@ -164,11 +178,38 @@ def command(processes: Processes, n: int, module: str, config: Path) -> list[str
                 "--no_local_rank", "--module", module, str(config)]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(n)]
     if nodes > 1:
-        torchrun += ["--nnodes", str(nodes), "--rdzv-backend", "c10d", "--rdzv-endpoint", processes.rendezvous,
-                     "--rdzv-id", processes.rendezvous_id]
+        least = processes.nodes_at_least or nodes
+        # the first machine has the store where all meet: guessing it from names fails behind aliases and proxies
+        torchrun += ["--nnodes", str(nodes) if least == nodes else f"{least}:{nodes}", "--rdzv-backend", "c10d",
+                     "--rdzv-endpoint", processes.rendezvous, "--rdzv-id", processes.rendezvous_id,
+                     "--rdzv-conf", f"is_host={int(processes.node_rank == 0)},{TIMES}",
+                     "--max-restarts", str(processes.restarts)]
+        if processes.address:
+            torchrun += ["--local-addr", processes.address]
     else:
         torchrun += ["--standalone"]
     return [*torchrun, "-m", module, str(config)]
+
+
+def _check_rendezvous(processes: Processes) -> None:
+    """UserError for settings with which machines cannot meet, and on the first one where the port is taken."""
+    host, _, port = processes.rendezvous.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise UserError(f"setting rendezvous: {processes.nodes} nodes need the HOST:PORT of the first one, not "
+                        f"{processes.rendezvous!r}")
+    if processes.nodes_at_least > processes.nodes:
+        raise UserError(f"setting nodes_at_least: {processes.nodes_at_least} of {processes.nodes} nodes")
+    if processes.node_rank:
+        return
+    with socket.socket() as one:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)       # what is closing does not count
+        try:
+            one.bind(("", int(port)))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            raise UserError(f"setting rendezvous: port {port} of this machine is in use by another program; set a "
+                            "free one on all nodes, or end that program") from None
 
 
 def visible_gpus(n: int) -> list[int]:
@@ -194,6 +235,8 @@ def environment(root: Root, processes: Processes, n: int) -> dict[str, str]:
         "GRISTMILL_LAUNCHER": str(os.getpid()),         # ranks that it left behind end themselves
         "TORCH_EXTENSIONS_DIR": str(root.local / "cache" / "torch_extensions"),
         "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(int(processes.grace)),
+        # else a machine that comes back waits for an address that torchrun told in the first round alone
+        "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
         "OMP_NUM_THREADS": str(processes.threads or max(1, (os.cpu_count() or 1) // n)),
         "OMP_WAIT_POLICY": "PASSIVE",           # on a busy machine threads that spin take five times as long
         "PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false",
@@ -202,19 +245,42 @@ def environment(root: Root, processes: Processes, n: int) -> dict[str, str]:
 
 def run(arguments: list[str], log: Path, error: Path, environment: dict, grace: float,
         look: Callable[[], None]) -> None:
-    """Runs a launcher to its end. Raises UserError with what a rank left in `error`, Stopped, or RuntimeError."""
+    """Runs a launcher to its end. Raises UserError with what a rank left in `error`, Stopped, or RuntimeError.
+
+    A mistake of the user that a rank leaves there is the last word: a launcher that would start ranks again is ended.
+    """
     error.unlink(missing_ok=True)
-    status = process_group.run(arguments, log, environment, grace, look)
+    since: list[float] = []
+
+    def watch() -> None:
+        look()
+        if "message" in _verdict(error):
+            since.append(time.monotonic())
+            if since[-1] - since[0] > LINGER:
+                raise _Mistake
+
+    try:
+        status = process_group.run(arguments, log, environment, grace, watch)
+    except _Mistake:
+        status = 1
     if status == 0:
         return
-    if error.exists():
-        about = json.loads(error.read_text())
-        if about.get("stopped"):
-            raise Stopped(f"{error.parent.name}: stopped with a checkpoint; launch it again to go on")
+    about = _verdict(error)
+    if about.get("stopped"):
+        raise Stopped(f"{error.parent.name}: stopped with a checkpoint; launch it again to go on")
+    if "message" in about:
         raise UserError(about["message"])
     tail = log.read_text(errors="replace").splitlines()[-30:] if log.exists() else []
     raise RuntimeError(f"{error.parent.name}: a process of the run ended with status {status}; {log} ends with:\n"
                        + "\n".join(tail))
+
+
+def _verdict(error: Path) -> dict:
+    """What a rank left in error.json: {"message"} or {"stopped"}; {} when nothing, or half of it, is there."""
+    try:
+        return json.loads(error.read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
 
 
 def gpus() -> int:

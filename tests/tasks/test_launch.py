@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import signal
@@ -174,8 +175,8 @@ def test_killed_at_any_level_the_same_command_gives_the_same_losses(tmp_path):
         for measured in ("seconds", "tokens_per_second", "tflops", "energy_joules"):
             del line[measured]
     assert whole == killed and len(whole) == 120
-    files = [*(f"checkpoints/{checkpoint.name(120)}/{name}" for name in (checkpoint.WEIGHTS, "state/optimizer.pt")),
-             "packing.parquet"]
+    files = [*(f"checkpoints/{checkpoint.name(120)}/{name}" for name in (
+        checkpoint.WEIGHTS, "state/rank-00000.safetensors", "state/rank-00001.safetensors")), "packing.parquet"]
     for file in files:
         assert (checkpoints.parent / file).read_bytes() == (checkpoints.parent.parent / "whole" / file).read_bytes()
 
@@ -213,6 +214,48 @@ def test_two_nodes_train_one_run_and_the_first_records_it(home, events):
     with pytest.raises(UserError, match="setting node_rank: 2 of 2"):
         launch.pretrain(str(home), "mill", run="none", settings=SETTINGS,
                         processes=nodes[0].model_copy(update={"node_rank": 2}))
+
+
+@pytest.mark.slow
+def test_a_machine_is_lost_in_mid_run_and_comes_back(home):
+    """Two nodes, 127.0.0.1 and 127.0.0.2. All of the second is killed; its command, given again, joins the first one's,
+    which never ended, and the losses are those of a run that nothing happened to."""
+    settings = SETTINGS.model_copy(update={"steps": 400, "checkpoint_every": 5, "keep_checkpoints": 3,
+                                           "evaluate_every": 0})
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+    code = ("import sys; from tasks import launch, ranks; from model.settings import *; "
+            "ranks.TIMES = 'keep_alive_interval=1,keep_alive_max_attempt=3'; launch.pretrain(sys.argv[1], 'mill', "
+            "run='lost', settings=Pretrain.model_validate_json(sys.argv[2]), "
+            "processes=Processes.model_validate_json(sys.argv[3]))")
+
+    def node(rank: int) -> psutil.Popen:
+        processes = Processes(processes=1, threads=1, nodes=2, node_rank=rank, rendezvous=f"127.0.0.1:{port}",
+                              address=f"127.0.0.{rank + 1}")
+        return psutil.Popen([sys.executable, "-c", code, str(home), settings.model_dump_json(),
+                             processes.model_dump_json()], cwd=PROJECT, stderr=subprocess.DEVNULL)
+
+    folder = home / "trainings" / "lost"
+    first, second = node(0), node(1)
+    try:
+        while not (found := checkpoint.all_whole(folder / "checkpoints")) or checkpoint.step(found[-1]) < 10:
+            assert first.poll() is None and second.poll() is None
+            time.sleep(0.02)
+        below = second.children(recursive=True)
+        second.kill()
+        ended(second, *below)
+        assert not (folder / "summary.json").exists()
+        second = node(1)
+        assert first.wait(120) == 0 == second.wait(20)
+    finally:
+        for process in (first, second):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+    launch.pretrain(str(home), "mill", run="kept", settings=settings, processes=Processes(processes=2, threads=1))
+    lost, kept = ([json.loads(line)["loss"] for line in (home / "trainings" / run / "metrics.jsonl").read_text(
+        ).splitlines()] for run in ("lost", "kept"))
+    assert lost == kept and len(lost) == 400
 
 
 def test_what_is_watched_is_recorded_once(tmp_path, events):
@@ -268,8 +311,11 @@ def test_commands_of_the_launchers(monkeypatch):
     config = Path("config.json")
     torchrun = ranks.command(Processes(nodes=2, rendezvous="first:29400"), 8, "model.train", config)
     assert torchrun[1:] == ["-m", "torch.distributed.run", "--nproc-per-node", "8", "--nnodes", "2", "--rdzv-backend",
-                            "c10d", "--rdzv-endpoint", "first:29400", "--rdzv-id", "gristmill", "-m", "model.train",
-                            "config.json"]
+                            "c10d", "--rdzv-endpoint", "first:29400", "--rdzv-id", "gristmill", "--rdzv-conf",
+                            f"is_host=1,{ranks.TIMES}", "--max-restarts", "3", "-m", "model.train", "config.json"]
+    fewer = ranks.command(Processes(nodes=4, nodes_at_least=2, node_rank=3, rendezvous="first:29400", restarts=9,
+                                    address="10.0.0.4"), 8, "model.train", config)
+    assert {"2:4", f"is_host=0,{ranks.TIMES}", "9", "--local-addr", "10.0.0.4"} < set(fewer)
     deepspeed = ranks.command(Processes(launcher="deepspeed", nodes=2, node_rank=1, rendezvous="first:29400"), 4,
                                "model.train", config)
     assert {"--node_rank=1", "--master_addr=first", "--master_port=29400"} < set(deepspeed)
@@ -277,8 +323,50 @@ def test_commands_of_the_launchers(monkeypatch):
     assert ranks.gpus() == 3 and ranks.visible_gpus(2) == [4, 6] and ranks.visible_gpus(4) == [0, 1, 2, 3]
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     assert ranks.visible_gpus(2) == [0, 1]
-    with pytest.raises(UserError, match="rendezvous"):
-        ranks.command(Processes(nodes=2), 1, "model.train", config)
+    for wrong in ("", "first", "first:port", ":29400", "first:99999"):
+        with pytest.raises(UserError, match="setting rendezvous: 2 nodes need the HOST:PORT of the first one"):
+            ranks.command(Processes(nodes=2, rendezvous=wrong), 1, "model.train", config)
+    with pytest.raises(UserError, match="nodes_at_least: 3 of 2 nodes"):
+        ranks.command(Processes(nodes=2, nodes_at_least=3, rendezvous="first:29400"), 1, "model.train", config)
+
+
+def test_a_rendezvous_port_in_use_and_fewer_gpus_are_said_before_anything_starts(home, events, monkeypatch):
+    monkeypatch.setattr(process_group, "run", lambda *_: pytest.fail("started"))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        two = Processes(processes=1, nodes=2, rendezvous=f"127.0.0.1:{port}")
+        for launcher in ("torchrun", "deepspeed"):
+            with pytest.raises(UserError, match=f"rendezvous: port {port} of this machine is in use"):
+                launch.pretrain(str(home), "mill", run="port", settings=SETTINGS,
+                                processes=two.model_copy(update={"launcher": launcher}))
+        ranks.command(two.model_copy(update={"node_rank": 1}), 1, "model.train", Path("config.json"))  # the first one's
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    with pytest.raises(UserError, match="setting processes: 2 ranks on this machine, which has 1 GPUs"):
+        launch.pretrain(str(home), "mill", run="port", settings=SETTINGS, processes=Processes(processes=2))
+
+
+def test_a_launcher_that_would_start_a_mistake_again_is_ended(tmp_path, monkeypatch):
+    monkeypatch.setattr(ranks, "LINGER", 0.0)
+    error = tmp_path / "error.json"
+    code = f"import time; open({str(error)!r}, 'w').write('{{\"message\": \"do this\"}}'); time.sleep(600)"
+    with pytest.raises(UserError, match="do this"):
+        ranks.run([sys.executable, "-c", code], tmp_path / "log.txt", error, dict(os.environ), 1.0, lambda: None)
+
+
+@pytest.mark.parametrize(("left", "count", "status", "says"), [
+    ({"message": "do this"}, "1", 2, ""), ({"message": "of before"}, "0", 0, "worked"),
+    ({"stopped": True}, "1", 0, "worked"),
+])
+def test_ranks_started_again_keep_to_a_mistake_but_not_to_a_stop(tmp_path, left, count, status, says):
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "error.json").write_text(json.dumps(left))
+    code = "from model.process import run_main; run_main(lambda config: print('worked') or 1)"
+    rank = subprocess.run([sys.executable, "-c", code, str(tmp_path / "config.json")], cwd=PROJECT, capture_output=True,
+                          text=True, env=os.environ | {"TORCHELASTIC_RESTART_COUNT": count})
+    assert (rank.returncode, rank.stdout.strip()) == (status, says)
+    assert (tmp_path / "error.json").exists() == ("message" in left)
 
 
 @pytest.mark.parametrize(("arguments", "says"), [
