@@ -1,4 +1,5 @@
-"""Our models under lm-evaluation-harness (https://github.com/EleutherAI/lm-evaluation-harness): `pip install lm_eval`.
+"""Our models under lm-evaluation-harness (https://github.com/EleutherAI/lm-evaluation-harness): the extra `harness`, or
+`pip install lm_eval`.
 
 The harness asks a model three things: how likely a continuation is, how likely a whole text is, and what it writes. It
 gets the numbers that model/evaluate itself computes from. A text begins behind end-of-text, as in training: what the
