@@ -140,22 +140,41 @@ def ended(*processes: psutil.Process | None) -> None:
     assert not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
 
 
-@pytest.mark.slow
-def test_killed_at_any_level_the_same_command_gives_the_same_losses(tmp_path):
-    """kill -9 of a rank, then of the process that waits, and the same command: nothing lives on, nothing differs.
+LONG = SETTINGS.model_copy(update={"steps": 120, "checkpoint_every": 5, "evaluate_every": 50})
 
-    What it is held against was trained by two ranks on two nodes, and never stopped.
-    """
-    write_corpus(tmp_path)
-    settings = SETTINGS.model_copy(update={"steps": 120, "checkpoint_every": 5, "evaluate_every": 50})
-    two = Processes(processes=2, threads=1)
-    on_two_nodes(tmp_path, "whole", settings, "torchrun")
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """A home with the run `whole`, trained under LONG by two ranks on two nodes, and never stopped."""
+    home = tmp_path_factory.mktemp("whole")
+    write_corpus(home)
+    on_two_nodes(home, "whole", LONG, "torchrun")
+    return home
+
+
+def same_as_whole(home: Path, run: str) -> None:
+    """Fails unless two runs differ in nothing but times."""
+    lines = [[json.loads(line) for line in (home / "trainings" / each / "metrics.jsonl").read_text().splitlines()]
+             for each in ("whole", run)]
+    for line in lines[0] + lines[1]:
+        for measured in ("seconds", "tokens_per_second", "tflops", "energy_joules"):
+            del line[measured]
+    assert lines[0] == lines[1] and len(lines[0]) == 120
+    for file in (*(f"checkpoints/{checkpoint.name(120)}/{name}" for name in (
+            checkpoint.WEIGHTS, "state/rank-00000.safetensors", "state/rank-00001.safetensors")), "packing.parquet"):
+        assert (home / "trainings" / run / file).read_bytes() == (home / "trainings" / "whole" / file).read_bytes()
+
+
+@pytest.mark.slow
+def test_killed_at_any_level_the_same_command_gives_the_same_losses(whole):
+    """kill -9 of a rank, then of the process that waits, and the same command: nothing lives on, nothing differs."""
+    home, settings, two = whole, LONG, Processes(processes=2, threads=1)
     code = ("import sys; from tasks import launch; from model.settings import *; "
             "launch.pretrain(sys.argv[1], 'mill', run='killed', "
             "settings=Pretrain.model_validate_json(sys.argv[2]), processes=Processes(processes=2, threads=1))")
-    checkpoints, seen = tmp_path / "trainings" / "killed" / "checkpoints", 0
+    checkpoints, seen = home / "trainings" / "killed" / "checkpoints", 0
     for victim in ("rank", "launcher"):
-        waiting = psutil.Popen([sys.executable, "-c", code, str(tmp_path), settings.model_dump_json()], cwd=PROJECT,
+        waiting = psutil.Popen([sys.executable, "-c", code, str(home), settings.model_dump_json()], cwd=PROJECT,
                                stderr=subprocess.DEVNULL)
         while not (found := checkpoint.all_whole(checkpoints)) or checkpoint.step(found[-1]) <= seen:
             assert waiting.poll() is None
@@ -168,17 +187,8 @@ def test_killed_at_any_level_the_same_command_gives_the_same_losses(tmp_path):
         ended(waiting, *below)
         assert waiting.wait() == (-signal.SIGKILL if victim == "launcher" else 1)
         assert not (checkpoints.parent / "summary.json").exists()
-    launch.pretrain(str(tmp_path), "mill", run="killed", settings=settings, processes=two)
-    whole, killed = ([json.loads(line) for line in (checkpoints.parent.parent / run / "metrics.jsonl").read_text(
-        ).splitlines()] for run in ("whole", "killed"))
-    for line in whole + killed:
-        for measured in ("seconds", "tokens_per_second", "tflops", "energy_joules"):
-            del line[measured]
-    assert whole == killed and len(whole) == 120
-    files = [*(f"checkpoints/{checkpoint.name(120)}/{name}" for name in (
-        checkpoint.WEIGHTS, "state/rank-00000.safetensors", "state/rank-00001.safetensors")), "packing.parquet"]
-    for file in files:
-        assert (checkpoints.parent / file).read_bytes() == (checkpoints.parent.parent / "whole" / file).read_bytes()
+    launch.pretrain(str(home), "mill", run="killed", settings=settings, processes=two)
+    same_as_whole(home, "killed")
 
 
 def test_a_run_is_trained_by_one_process_at_a_time(home, events):
@@ -217,11 +227,10 @@ def test_two_nodes_train_one_run_and_the_first_records_it(home, events):
 
 
 @pytest.mark.slow
-def test_a_machine_is_lost_in_mid_run_and_comes_back(home):
+def test_a_machine_is_lost_in_mid_run_and_comes_back(whole):
     """Two nodes, 127.0.0.1 and 127.0.0.2. All of the second is killed; its command, given again, joins the first one's,
     which never ended, and the losses are those of a run that nothing happened to."""
-    settings = SETTINGS.model_copy(update={"steps": 400, "checkpoint_every": 5, "keep_checkpoints": 3,
-                                           "evaluate_every": 0})
+    home = whole
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         port = one.getsockname()[1]
@@ -233,7 +242,7 @@ def test_a_machine_is_lost_in_mid_run_and_comes_back(home):
     def node(rank: int) -> psutil.Popen:
         processes = Processes(processes=1, threads=1, nodes=2, node_rank=rank, rendezvous=f"127.0.0.1:{port}",
                               address=f"127.0.0.{rank + 1}")
-        return psutil.Popen([sys.executable, "-c", code, str(home), settings.model_dump_json(),
+        return psutil.Popen([sys.executable, "-c", code, str(home), LONG.model_dump_json(),
                              processes.model_dump_json()], cwd=PROJECT, stderr=subprocess.DEVNULL)
 
     folder = home / "trainings" / "lost"
@@ -252,10 +261,7 @@ def test_a_machine_is_lost_in_mid_run_and_comes_back(home):
         for process in (first, second):
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-    launch.pretrain(str(home), "mill", run="kept", settings=settings, processes=Processes(processes=2, threads=1))
-    lost, kept = ([json.loads(line)["loss"] for line in (home / "trainings" / run / "metrics.jsonl").read_text(
-        ).splitlines()] for run in ("lost", "kept"))
-    assert lost == kept and len(lost) == 400
+    same_as_whole(home, "lost")
 
 
 def test_what_is_watched_is_recorded_once(tmp_path, events):
