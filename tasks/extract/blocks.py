@@ -439,8 +439,7 @@ def tokenize(html: bytes, vocabulary=NO_WORDS, classes=tags.CLASSES) -> Parsed:
         classes: hash table of names in class and id: marks (tasks.extract.tags) and what each says of content.
     """
     data = np.frombuffer(html, np.uint8)
-    eights = np.frombuffer(html, "<u8", len(html) // 8)
-    rows, totals = markup(data, eights, classes)
+    rows, totals = markup(data, classes)
     signs = SIGN
     first, last, pairs, n_formulas = totals.tolist()
     if n_formulas:

@@ -138,7 +138,7 @@ def test_what_is_counted():
 
 @pytest.mark.parametrize("length", range(20))
 def test_every_place_of_the_last_tag(length):
-    """The search for a byte goes by eights."""
+    """The search for a byte goes by many at a time."""
     assert blocks("x" * length + "<p>a<") == ["x" * length, "a<"][not length:]
     assert blocks("<!--" + "x" * length) == blocks("<p title='" + "x" * length) == []
 
