@@ -78,9 +78,9 @@ class Torch:
             check_compiler(device)
             self.module.compile()
 
-    def model(self, *inputs: torch.Tensor) -> torch.Tensor:
+    def model(self, *inputs: torch.Tensor, **asked: torch.Tensor) -> torch.Tensor:
         with self.autocast():
-            return self.module(*inputs)
+            return self.module(*inputs, **asked)
 
     def backward(self, loss: torch.Tensor) -> None:
         loss.backward()

@@ -70,6 +70,9 @@ class Optimisation(BaseModel):
         "source",
         description="Held-out evaluations in the loop also give bits per byte by this column.",
     )
+    benchmarks: list[str] = Field([], description="Multiple-choice files that evaluations in the loop answer too: "
+                                                  "jsonl{,.gz} with rows {query, choices, gold}.")
+    benchmark_questions: int = Field(200, ge=0, description="First questions of each that they ask; 0: all.")
     checkpoint_every: int = Field(100, ge=0, description="Steps between checkpoints; 0: at the end only.")
     keep_checkpoints: int = Field(3, ge=0, description="Newest checkpoints kept; 0 keeps all.")
     background_checkpoints: bool = Field(True, description="Write checkpoints from a copy in the host's memory while "
@@ -149,7 +152,8 @@ class Evaluate(BaseModel):
 
 
 # What a run that goes on may be told anew: nothing here changes what is learnt.
-FREE = frozenset({"evaluate_every", "evaluate_rows", "evaluate_by", "checkpoint_every", "keep_checkpoints", "cpu_watts",
+FREE = frozenset({"evaluate_every", "evaluate_rows", "evaluate_by", "benchmarks", "benchmark_questions",
+                  "checkpoint_every", "keep_checkpoints", "cpu_watts",
                   "micro_batch", "compile_ops", "attention", "compile", "activation_checkpointing", "tracker",
                   "project", "peak_tflops", "background_checkpoints", "engine", "zero_stage", "offload"})
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from model import checkpoint, run_folder
+from model import checkpoint, in_loop, run_folder
 from model.boards import Board, open_boards
 from model.config import ModelConfig, check_fit
 from model.convert import initial_weights
@@ -33,6 +33,7 @@ from model.process import run_main
 from model.saver import Saver
 from model.settings import Optimisation, Pretrain, check, parse
 from model.spikes import RECENT, add_range, complaint, write_down
+from model.tokenizer import load_tokenizer
 from model.transformer import Transformer, token_losses
 from tasks.errors import UserError
 
@@ -93,7 +94,9 @@ def train(config: dict, settings: Optimisation, prepare: Callable = pretraining)
     if settings.batch % (settings.micro_batch * world):
         raise UserError(f"setting batch: {settings.batch} sequences are not a multiple of micro_batch "
                         f"{settings.micro_batch} x {world} ranks; change one of them")
+    in_loop.check(settings, model_config)
     material = prepare(config, settings, model_config, length)
+    tokenizer = load_tokenizer(material.tokenizer) if settings.benchmarks else None
     samples = material.samples
     if not settings.steps:
         settings = settings.model_copy(update={"steps": max(1, round(settings.epochs * samples.rows / settings.batch))})
@@ -170,8 +173,11 @@ def train(config: dict, settings: Optimisation, prepare: Callable = pretraining)
             if peak:
                 line["mfu"] = flops * speed / (peak * world)
             every = settings.evaluate_every
-            if material.held_out and (step == settings.steps or every and step % every == 0):
-                line |= _evaluate(engine, material, settings, device, rank, world)
+            if step == settings.steps or every and step % every == 0:
+                if material.held_out:
+                    line |= _evaluate(engine, material, settings, device, rank, world)
+                if settings.benchmarks:
+                    line["benchmarks"] = in_loop.scores(engine, tokenizer, settings, model_config, device)
             if rank == 0:
                 write_line(metrics, boards, line, settings.steps)
             every = settings.checkpoint_every
@@ -245,6 +251,8 @@ def write_line(metrics, boards: list[Board], line: dict, steps: int) -> None:
     metrics.write(json.dumps(line) + "\n")
     figures = {name: value for name, value in line.items() if isinstance(value, float)}
     figures |= {f"bits_per_byte/{name}": value for name, value in line.get("bits_per_byte_by", {}).items()}
+    for task, values in line.get("benchmarks", {}).items():
+        figures |= {f"{task}/{metric}": value for metric, value in values.items()}
     for board in boards:
         board(line["step"], figures)
     if line["step"] == 1 or line["step"] % 10 == 0 or line["step"] == steps:

@@ -160,6 +160,11 @@ class _Watch:
             for domain, value in found.items():
                 record(self.root, "evaluation", self.run, {"step": line["step"], "task": "held-out", "domain": domain,
                                                            "metric": "bits_per_byte", "value": value}, self.run_id)
+            for task, values in line.get("benchmarks", {}).items():
+                for metric, value in values.items():
+                    record(self.root, "evaluation", self.run, {
+                        "step": line["step"], "task": task, "domain": "in the loop, 0-shot", "metric": metric,
+                        "value": value}, self.run_id)
         self.recorded = step
 
 

@@ -16,8 +16,10 @@ from published_corpus import write_corpus
 from trainings import configure, losses, run
 
 from model import checkpoint, engine
+from model.choices import benchmark
 from model.corpus import corpus_folder, open_corpus
-from model.settings import Optimisation
+from model.generate import load_run
+from model.settings import Evaluate, Optimisation
 from tasks.errors import UserError
 
 PROJECT = Path(__file__).parents[2]
@@ -80,6 +82,24 @@ def test_sigterm_saves_and_ends_with_143(mill, tmp_path):
     about = checkpoint.read(checkpoint.latest(tmp_path / "long" / "checkpoints"))
     assert about["step"] == len(losses(tmp_path / "long"))
     assert json.loads((tmp_path / "long" / "error.json").read_text()) == {"stopped": True}
+
+
+def test_benchmarks_in_the_loop_are_scored_as_those_of_a_trained_model(trained, mill, tmp_path):
+    questions = tmp_path / "wheel.jsonl"
+    asked = [{"query": f"the mill {n}", "choices": ["turns", "stands still", "é"], "gold": n % 3} for n in range(9)]
+    questions.write_text("\n".join(map(json.dumps, asked)))
+    told = {"benchmarks": [str(questions)], "benchmark_questions": 7}
+    run(configure(mill, tmp_path / "run", **told))
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "benchmarks" in line] == [3, 6]
+    assert [line["loss"] for line in lines] == losses(trained)      # looking changes nothing
+    model, tokenizer, _ = load_run(tmp_path / "run", "cpu")
+    after = benchmark(model, tokenizer, str(questions), Evaluate(limit=7))
+    assert lines[5]["benchmarks"] == {"wheel": {row["metric"]: row["value"] for row in after}}
+
+    questions.write_text(json.dumps({"query": "q", "choices": ["one"], "gold": 0}))
+    with pytest.raises(UserError, match="wheel.jsonl, row 1: query is a text, choices a list of two"):
+        run(configure(mill, tmp_path / "other", **told))
 
 
 @pytest.mark.parametrize(("shape", "settings", "says"), [

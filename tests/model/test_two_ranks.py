@@ -36,6 +36,7 @@ CASES: dict[str, dict] = {
     "back-1": {"engine": "deepspeed", "zero_stage": 1, **BACK},
     "back-3": {"engine": "deepspeed", "zero_stage": 3, **BACK},
 }
+ASKED = ("zero-1", "zero-3", "alone")       # these answer a benchmark in the loop
 ALONE = {"alone": {}, "muon-alone": {"optimizer": "muon"}, "spikes-alone": SPIKES, "back-alone": BACK}
 GOING_ON = ("zero-1", "zero-3", "muon-0")
 # gone on with after step 4 by another stage or engine, in pairs: (first, then)
@@ -78,6 +79,10 @@ def runs(mill, tmp_path_factory) -> Path:
     """A folder with a run of each case."""
     folder = tmp_path_factory.mktemp("runs")
     common = {"evaluate_every": 0, "z_loss": 1e-4, "micro_batch": 2, "checkpoint_every": 0}
+    questions = folder / "mill.jsonl"
+    questions.write_text("\n".join(json.dumps({"query": f"the mill {n}", "choices": ["turns", "stands"], "gold": n % 2})
+                                   for n in range(5)))
+    asked = {"benchmarks": [str(questions)]}
     more, paths = {"checkpoint_every": 4, "keep_checkpoints": 0}, []
     for name, stage in ALONE_FIRST.items():
         config = configure(mill, folder / name, **common | more | of(None))
@@ -85,7 +90,7 @@ def runs(mill, tmp_path_factory) -> Path:
         paths.append(again(config, **of(stage)))
     for name, settings in CASES.items():
         config = configure(mill, folder / name, **common | settings | (
-            more if name in GOING_ON or name in ALONE_THEN else {}))
+            more if name in GOING_ON or name in ALONE_THEN else {}) | (asked if name in ASKED else {}))
         paths += [str(folder / name / "config.json"), *([again(config)] if name in GOING_ON else [])]
     for name, (first, then) in OTHERWISE.items():
         config = configure(mill, folder / name, **common | more | of(first) | (
@@ -102,6 +107,7 @@ def runs(mill, tmp_path_factory) -> Path:
     patch.setattr("model.spikes.ENOUGH", 1)
     patch.setattr("model.train.RECENT", 1)
     for name, settings in ALONE.items():
+        settings = settings | (asked if name in ASKED else {})
         run(configure(mill, folder / name, **common | {"engine": "torch"} | settings))
     patch.undo()
     return folder
@@ -148,6 +154,11 @@ def test_gone_on_with_by_another_stage_or_number_of_ranks_it_is_still_the_same(r
     torch.testing.assert_close(weights(runs / name), weights(runs / "alone"), rtol=0, atol=1e-4)
     packed = [(runs / which / "packing.parquet").read_bytes() for which in (name, "alone")]
     assert packed[0] == packed[1]                               # the same samples in the same order
+
+
+def test_benchmarks_in_the_loop_are_the_same_on_ranks_that_share_the_weights(runs):
+    found = [json.loads((runs / name / "metrics.jsonl").read_text().splitlines()[-1])["benchmarks"] for name in ASKED]
+    assert found[0] == found[1] == found[2] and set(found[0]["mill"]) == {"acc", "acc_norm", "acc_bytes"}
 
 
 def test_what_was_gone_on_with_was_saved_by_ranks_in_step(runs):
