@@ -118,12 +118,12 @@ def find_lines(data, offsets, table, capitals, keys, places, enders, on, min_wor
             point_at += 1
             packed = table[point]
             kind, form = packed >> CLASS_SHIFT, packed & POINT_MASK
+            if kind != SPACE and begin < 0:
+                begin = here
+                if open_cut:
+                    cuts[n_cuts - 1, 2] = begin - cuts[n_cuts - 1, 1]
+                    open_cut = False
             if kind == FORMAT:                  # of the line's text, but of none of its words
-                if begin < 0:
-                    begin = here
-                    if open_cut:
-                        cuts[n_cuts - 1, 2] = begin - cuts[n_cuts - 1, 1]
-                        open_cut = False
                 final = here + 1
                 continue
             goes_on = in_word and (kind == LETTER or kind == DIGIT or kind == MARK)
@@ -160,11 +160,6 @@ def find_lines(data, offsets, table, capitals, keys, places, enders, on, min_wor
                 in_word = False
                 n_words += 1
             if kind != SPACE:
-                if begin < 0:
-                    begin = here
-                    if open_cut:
-                        cuts[n_cuts - 1, 2] = begin - cuts[n_cuts - 1, 1]
-                        open_cut = False
                 final = here + 1
                 token += 1
                 if kind == LETTER or kind == SINGLE:
