@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from flows import model_commands
+from flows.settings_help import listing
 from tasks.errors import UserError
 from tasks.storage import Root, home_uri
 
@@ -59,6 +60,10 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", help="a setting over the recipe's, such as filter.gopher_words.min=80; may be given again"),
 ]
+Changes = Annotated[
+    list[str] | None, typer.Option("--set", help="NAME=VALUE of a setting in the list below; may be given again")
+]
+PROCESSES = "model.settings:Processes processes."
 Workers = Annotated[int, typer.Option("--workers", min=0, help="processes; 0 is one a core")]
 EngineName = Annotated[str, typer.Option("--engine", help="where tasks run: local, dask or ray")]
 Version = Annotated[int | None, typer.Option("--version", help="a version of the corpus; the current one by default")]
@@ -152,7 +157,7 @@ def _run(module: str, flow: str, **parameters) -> dict[str, Any]:
         return getattr(importlib.import_module(module), flow)(**parameters, home=home)
 
 
-@app.command("train-classifier")
+@app.command("train-classifier", cls=listing(the_classifier="tasks.classifier.training:Training"))
 def train_classifier(
     positives: Annotated[list[str], typer.Option("--positive", "-p", help="good texts: a glob or SQL; again for more")],
     negatives: Annotated[
@@ -163,7 +168,7 @@ def train_classifier(
     language: Annotated[str, typer.Option("--language", help="of those documents")] = "en",
     text_column: Annotated[str | None, typer.Option("--text-column", help="the column of the text in files")] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="texts at most of each class")] = 200_000,
-    overrides: Overrides = None,
+    overrides: Changes = None,
     workers: Workers = 0,
     as_json: Json = False,
 ) -> None:
@@ -179,33 +184,37 @@ def train_classifier(
     _show(_run("flows.train_classifier", "train_classifier", **given, limit=limit, workers=workers), as_json)
 
 
-@app.command()
+@app.command(cls=listing(the_training="model.settings:Pretrain", its_processes=PROCESSES))
 def pretrain(
     corpus: Corpus = "corpus",
     version: Version = None,
     run: Annotated[str | None, typer.Option("--run", help="a name for the run; the same name resumes it")] = None,
-    overrides: Overrides = None,
+    overrides: Changes = None,
     as_json: Json = False,
 ) -> None:
-    """Pretrain a model on a published corpus: gristmill pretrain sample --set preset=tiny --set steps=200"""
+    """Pretrain a model on a published corpus: gristmill pretrain sample --set preset=tiny --set steps=200
+
+    HOME/trainings/RUN gets metrics.jsonl, TensorBoard files and checkpoints; stopped or killed, the same command goes
+    on from the last checkpoint. `gristmill sizes` lists the presets.
+    """
     _train(
         "flows.pretrain", "pretrain", "PretrainSettings", overrides, as_json, corpus=corpus, version=version, run=run
     )
 
 
-@app.command()
+@app.command(cls=listing(the_training="model.settings:Finetune", its_processes=PROCESSES))
 def finetune(
     run: Annotated[str, typer.Argument(help="the training run to start from")],
     data: Annotated[str, typer.Option("--data", help="instruction rows: JSONL with instruction, input, output")],
     name: Annotated[str | None, typer.Option("--name", help="a name for the new run")] = None,
-    overrides: Overrides = None,
+    overrides: Changes = None,
     as_json: Json = False,
 ) -> None:
     """Finetune a trained model on instruction rows, with the loss on the answers only."""
     _train("flows.finetune", "finetune", "FinetuneSettings", overrides, as_json, base=run, data=data, run=name)
 
 
-@app.command()
+@app.command(cls=listing(the_evaluation="model.settings:Evaluate"))
 def evaluate(
     run: Annotated[str, typer.Argument(help="the training run to evaluate")],
     benchmark: Annotated[
@@ -215,7 +224,7 @@ def evaluate(
     shots: Annotated[int, typer.Option("--shots", min=0, help="solved examples before each question")] = 0,
     corpus: Annotated[str | None, typer.Option("--corpus", help="another corpus's held-out documents")] = None,
     version: Version = None,
-    overrides: Overrides = None,
+    overrides: Changes = None,
     as_json: Json = False,
 ) -> None:
     """Bits per byte by domain on held-out documents, and multiple-choice accuracy."""
@@ -311,7 +320,10 @@ def _train(module: str, flow: str, kind: str, overrides: list[str] | None, as_js
 
     flows = importlib.import_module(module)
     given = parse_overrides(overrides or [])
-    processes = _checked(flows.Processes, given.pop("processes", {}))
+    started = given.pop("processes", {})
+    if not isinstance(started, dict):
+        raise UserError(f"--set processes={started}: say which of its settings, such as processes.processes={started}")
+    processes = _checked(flows.Processes, started)
     settings = _checked(getattr(flows, kind), given)
     _show(_run(module, flow, settings=settings, processes=processes, **parameters), as_json)
 

@@ -41,8 +41,8 @@ def at_home(home, monkeypatch):
     monkeypatch.setenv("GRISTMILL_HOME", str(home))
 
 
-def ask(*arguments, code=0):
-    result = runner.invoke(app, list(arguments))
+def ask(*arguments, code=0, env=None):
+    result = runner.invoke(app, list(arguments), env=env)
     assert result.exit_code == code, result.output + str(result.exception)
     return result
 
@@ -172,3 +172,19 @@ def test_the_installed_command_ends_quietly_when_its_reader_does(home):
         text=True,
     )
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("command, names", [
+    ("pretrain", ["preset", "zero_stage", "processes.rendezvous"]),
+    ("finetune", ["epochs", "processes.grace"]),
+    ("evaluate", ["few_shot"]),
+    ("train-classifier", ["ngrams"]),
+])
+def test_help_lists_the_settings(command, names):
+    said = ask(command, "--help", env={"COLUMNS": "160"}).output
+    assert all(name in said.split() for name in names)
+    assert "adamw | muon" in ask("pretrain", "--help", env={"COLUMNS": "160"}).output
+
+
+def test_processes_are_settings_of_their_own():
+    assert "processes.processes=2" in ask("pretrain", "x", "--set", "processes=2", code=2).output
