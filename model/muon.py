@@ -51,7 +51,7 @@ class Muon(torch.optim.AdamW):
         for number, (group, p) in enumerate(work):
             state = self.state[p]
             momentum = state.setdefault("momentum", torch.zeros_like(p))
-            state.setdefault("step", torch.zeros(()))                       # AdamW's loading looks for it
+            state["step"] = state.get("step", torch.zeros(())) + 1          # as AdamW counts, for checkpoints
             momentum.lerp_(p.grad, 1 - group["momentum"])
             updates.append(torch.empty_like(p))
             if number % world == rank:

@@ -6,7 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from model import state
+from model import engine, state
+from model.config import model_config
+from model.optimizer import optimizer, param_groups
+from model.settings import Optimisation
+from model.transformer import Transformer
 from tasks.errors import UserError
 
 SHAPES = {"embedding.weight": (5, 3), "norm.weight": (3,), "blocks.0.qkv.weight": (2, 4)}
@@ -81,6 +85,31 @@ def test_whatever_ranks_wrote_others_put_together(tmp_path_factory, before, afte
             assert len(stored.files) == 1           # no rank reads what others wrote
     for key, tensor in whole(others, empty).items():
         assert torch.equal(tensor, told[key]), key
+
+
+def test_ranks_that_keep_matrices_of_muon_alone_count_the_updates_too(tmp_path):
+    """Each rank goes on from what its own file counts: one that counted less would drop its momentum."""
+    settings, ranks = Optimisation(optimizer="muon"), 4
+    torch.manual_seed(0)
+    model = Transformer(model_config("tiny", vocab_size=8, n_layers=2)).initialise(0)
+    steps = optimizer(model, settings)
+    for _ in range(2):
+        for p in model.parameters():
+            p.grad = torch.randn(p.shape)
+        steps.step()
+    muon = {id(p) for group in param_groups(model, settings) if group["muon"] for p in group["params"]}
+    shares = [engine.whole(model)[rank::ranks] for rank in range(ranks)]
+    assert any(all(id(piece.held) in muon for piece in share) for share in shares)
+    for rank, share in enumerate(shares):
+        save_file(state.snapshot(share, steps, False, True), tmp_path / f"rank-{rank:05d}.safetensors")
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    for rank in range(ranks):
+        other = Transformer(model.config)
+        restored = optimizer(other, settings)
+        state.restore(engine.whole(other), restored, state.Stored(tmp_path / "model.safetensors", tmp_path, rank, ranks))
+        for ours, theirs in zip(model.parameters(), other.parameters(), strict=True):
+            assert torch.equal(ours, theirs) and steps.state[ours].keys() == restored.state[theirs].keys()
+            assert all(torch.equal(value, restored.state[theirs][kind]) for kind, value in steps.state[ours].items())
 
 
 def test_what_is_missing_or_in_another_form_is_said(tmp_path):
