@@ -57,7 +57,7 @@ def activations(config: ModelConfig, bf16: bool = True, checkpointing: bool = Fa
     layers = config.n_layers * size * config.width + layer if checkpointing else config.n_layers * layer
     ends = 8 + (config.norm_place == "pre") * _norm(config, bf16) + config.embedding_norm * _norm(config, bf16)
     ends += 0 if config.causal else size * config.width + _norm(config, bf16)
-    ends += 4 * config.head_width if config.position == "rope" else 8       # cos and sin; or the positions
+    ends += 8 * config.head_width if config.position == "rope" else 8       # cos and sin; or the positions
     return layers + ends + (8 if config.token_types else 0)
 
 
@@ -69,8 +69,8 @@ def layer_activations(config: ModelConfig, bf16: bool = True) -> int:
     if config.qk_norm:                                  # what is normalised (in fp32) and what came of it
         attention += (4 if bf16 else 0) * (queries + keys) + size * (queries + keys)
         attention += 4 * (config.n_heads + config.n_kv_heads)
-    if config.position == "rope":                       # turned queries and keys, and the output as rows once more
-        attention += size * (2 * queries + keys)
+    if config.position == "rope":                       # turned queries and keys; normalised, the output as rows too
+        attention += size * (queries + keys + (queries if config.qk_norm else 0))
     mlp = size * config.hidden * (4 if config.mlp == "swiglu" else 2)
     return attention + mlp + 2 * _norm(config, bf16)
 

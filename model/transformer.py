@@ -57,15 +57,17 @@ def frequencies(config: ModelConfig, device=None) -> Tensor:
 
 
 def rotary(positions: Tensor, frequency: Tensor) -> tuple[Tensor, Tensor]:
-    """cos and sin of the angles position * frequency, fp32, (B, 1, T, D / 2)."""
+    """cos of the angles position * frequency, twice side by side, and their -sin and sin, fp32, (B, 1, T, D)."""
     angle = positions[:, None, :, None].float() * frequency
-    return angle.cos(), angle.sin()
+    cos, sin = angle.cos(), angle.sin()
+    return torch.cat((cos, cos), -1), torch.cat((-sin, sin), -1)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turns the pairs (i, i + D/2) of each head by their angle: Llama's half-split layout. x is (B, H, T, D)."""
-    a, b = x.float().chunk(2, dim=-1)
-    return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1).type_as(x)
+    """Turns the pairs (a, b) at (i, i + D/2) of each head by their angle, to (a cos - b sin, b cos + a sin): Llama's
+    half-split layout. x is (B, H, T, D)."""
+    wide = x.float()
+    return (wide * cos + wide.roll(x.shape[-1] // 2, -1) * sin).type_as(x)
 
 
 class KeyValueCache:
@@ -106,11 +108,13 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, angles, mask, cache: KeyValueCache | None) -> Tensor:
         B, T, _ = x.shape
         heads = self.qkv(x).view(B, T, -1, self.head_width).transpose(1, 2)
-        query, key, value = heads.split((self.heads, self.kv_heads, self.kv_heads), dim=1)
+        both, value = heads.split((self.heads + self.kv_heads, self.kv_heads), dim=1)
         if self.query_norm is not None:
-            query, key = self.query_norm(query), self.key_norm(key)
+            query, key = both.split((self.heads, self.kv_heads), dim=1)
+            both = torch.cat((self.query_norm(query), self.key_norm(key)), dim=1)
         if angles is not None:
-            query, key = rotate(query, *angles), rotate(key, *angles)
+            both = rotate(both, *angles)
+        query, key = both.split((self.heads, self.kv_heads), dim=1)
         if cache is not None:
             key, value = cache.extend(self.layer, key, value)
         return self.out(attend(query, key, value, mask, self.causal).transpose(1, 2).reshape(B, T, -1))
