@@ -4,8 +4,9 @@ A GPT-2, a Llama, a Qwen3 and a BERT are the same model here under four configur
 """
 
 import dataclasses
+import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args, get_origin
 
 from tasks.errors import UserError
 
@@ -47,6 +48,8 @@ class ModelConfig:
     init_std: float = 0.02              # GPT-2's; what writes to the residual stream gets / sqrt(2 n_layers)
 
     def __post_init__(self):
+        for field in dataclasses.fields(self):
+            _check_value(field, getattr(self, field.name))
         if not self.head_width:
             if self.width % self.n_heads:
                 raise UserError(f"model.width {self.width} is not a multiple of model.n_heads {self.n_heads}: "
@@ -91,6 +94,21 @@ class ModelConfig:
             embedding += self.context * self.width
         met = min(length, self.window or length)
         return 6 * (self.parameters - embedding) + 12 * self.n_layers * self.n_heads * self.head_width * met
+
+
+def _check_value(field: dataclasses.Field, value) -> None:
+    """UserError for a word that is not among a field's, and for anything but a number of its kind."""
+    least = 0 if field.name in ("window", "token_types", "head_width") else 1
+    if get_origin(field.type) is Literal:
+        right, allowed = value in get_args(field.type), f"one of {', '.join(get_args(field.type))}"
+    elif field.type is bool:
+        right, allowed = isinstance(value, bool), "true or false"
+    elif field.type is int:
+        right, allowed = type(value) is int and value >= least, f"a whole number from {least} on"
+    else:
+        right, allowed = type(value) in (int, float) and 0 < value < math.inf, "a number above 0"
+    if not right:
+        raise UserError(f"setting model.{field.name}: {value!r} is not {allowed}")
 
 
 LLAMA = {"norm": "rms", "mlp": "swiglu", "position": "rope", "bias": False}

@@ -132,7 +132,19 @@ def test_weights_survive_safetensors_and_nothing_else_is_read(tmp_path, model):
                                              ({"widht": 32}, "no such field"), ({"head_width": 7}, "rotates pairs"),
                                              ({"causal": False, "window": 8}, "whole text"),
                                              ({"rope_scaling": "linear", "rope_factor": 0.5}, "1 or more"),
-                                             ({"rope_scaling": "llama3", "rope_low": 9.0}, "rope_low")])
+                                             ({"rope_scaling": "llama3", "rope_low": 9.0}, "rope_low"),
+                                             ({"window": -1}, "window: -1 is not a whole number from 0 on"),
+                                             ({"n_kv_heads": 0}, "n_kv_heads: 0 is not a whole number from 1 on"),
+                                             ({"n_layers": "six"}, "n_layers: 'six' is not a whole number"),
+                                             ({"width": 128.0}, "width: 128.0 is not"), ({"hidden": True}, "hidden"),
+                                             ({"rope_scaling": "yarn"}, "'yarn' is not one of none, linear, llama3"),
+                                             ({"norm": "rmsnorm"}, "norm: 'rmsnorm' is not one of rms, layer"),
+                                             ({"mlp": "geglu"}, "'geglu' is not one of swiglu, gelu, gelu-exact"),
+                                             ({"position": "alibi"}, "'alibi' is not one of rope, learned"),
+                                             ({"norm": ["rms"]}, "is not one of rms"), ({"tied": "no"}, "true or fals"),
+                                             ({"norm_eps": 0}, "norm_eps: 0 is not a number above 0"),
+                                             ({"rope_theta": float("nan")}, "nan is not a number above 0"),
+                                             ({"norm_place": "mid"}, "one of pre, post")])
 def test_a_shape_that_contradicts_itself_is_refused(wrong, says):
     with pytest.raises(UserError, match=says):
         model_config("tiny", **wrong)
