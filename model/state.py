@@ -64,7 +64,7 @@ def snapshot(pieces: Iterable[Piece], optimizer: torch.optim.Optimizer, with_mas
             else:
                 found[f"{piece.name}:{kind}:{piece.first}"] = hosted(piece.of(value), copy)
     random = {":random:0": torch.get_rng_state()}
-    if torch.cuda.is_available():
+    if torch.cuda.is_initialized():             # not where a machine with a GPU trains on its CPU
         random[":random-cuda:0"] = torch.cuda.get_rng_state()
     counted = {":updates:0": torch.tensor([updates], dtype=torch.float64)} if updates >= 0 else {}
     return found | random | counted
@@ -99,7 +99,7 @@ def restore_random(stored: "Stored") -> None:
         return
     torch.set_rng_state(stored.own("random"))
     cuda = stored.own("random-cuda")
-    if cuda is not None and torch.cuda.is_available():
+    if cuda is not None and torch.cuda.is_initialized():
         torch.cuda.set_rng_state(cuda)
 
 

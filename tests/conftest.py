@@ -15,6 +15,7 @@ for name in [n for n in os.environ if n.startswith(("PREFECT_", "GRISTMILL_")) a
 os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="gristmill-tests-")
 os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
 os.environ["DO_NOT_TRACK"] = "1"
+os.environ["CUDA_VISIBLE_DEVICES"] = ""     # the same tests on machines with GPUs
 if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores, each with one thread
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 

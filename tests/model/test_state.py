@@ -8,7 +8,8 @@ from safetensors.torch import save_file
 
 from model import engine, state
 from model.config import model_config
-from model.optimizer import optimizer, param_groups
+from model.optimizer import optimizer as make_optimizer
+from model.optimizer import param_groups
 from model.settings import Optimisation
 from model.transformer import Transformer
 from tasks.errors import UserError
@@ -92,7 +93,7 @@ def test_ranks_that_keep_matrices_of_muon_alone_count_the_updates_too(tmp_path):
     settings, ranks = Optimisation(optimizer="muon"), 4
     torch.manual_seed(0)
     model = Transformer(model_config("tiny", vocab_size=8, n_layers=2)).initialise(0)
-    steps = optimizer(model, settings)
+    steps = make_optimizer(model, settings)
     for _ in range(2):
         for p in model.parameters():
             p.grad = torch.randn(p.shape)
@@ -104,9 +105,9 @@ def test_ranks_that_keep_matrices_of_muon_alone_count_the_updates_too(tmp_path):
         save_file(state.snapshot(share, steps, False, True), tmp_path / f"rank-{rank:05d}.safetensors")
     save_file(model.state_dict(), tmp_path / "model.safetensors")
     for rank in range(ranks):
-        other = Transformer(model.config)
-        restored = optimizer(other, settings)
-        state.restore(engine.whole(other), restored, state.Stored(tmp_path / "model.safetensors", tmp_path, rank, ranks))
+        other, stored = Transformer(model.config), state.Stored(tmp_path / "model.safetensors", tmp_path, rank, ranks)
+        restored = make_optimizer(other, settings)
+        state.restore(engine.whole(other), restored, stored)
         for ours, theirs in zip(model.parameters(), other.parameters(), strict=True):
             assert torch.equal(ours, theirs) and steps.state[ours].keys() == restored.state[theirs].keys()
             assert all(torch.equal(value, restored.state[theirs][kind]) for kind, value in steps.state[ours].items())
