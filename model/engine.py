@@ -119,9 +119,11 @@ class DeepSpeed:
     """DeepSpeed's ZeRO stages 0 to 3 around the same optimizer."""
 
     def __init__(self, model: Transformer, settings: Optimisation, device: torch.device):
-        deepspeed = import_deepspeed(settings.compile_ops)
         if bf16(settings, device) and settings.zero_stage == 0:
-            raise UserError("setting zero_stage: DeepSpeed's stage 0 in bf16 drifts from the others; use stage 1")
+            other = "" if settings.optimizer == "muon" else ", or zero_stage to 1"
+            raise UserError("setting zero_stage: DeepSpeed's stage 0 in bf16 drifts from the others; set engine to "
+                            f"torch or precision to fp32{other}")
+        deepspeed = import_deepspeed(settings.compile_ops, device)
         self.stage, self.bf16 = settings.zero_stage, bf16(settings, device)
         self.accumulate = settings.batch // (settings.micro_batch * dist.get_world_size())
         self.engine, *_ = deepspeed.initialize(
@@ -140,13 +142,16 @@ class DeepSpeed:
 
     def step(self, lr: float) -> float:
         set_rate(self.engine.optimizer.param_groups, lr)
-        if self.stage == 0:                 # ZeRO leaves out a step of infinite gradients, stage 0 does not
-            gradients = [p.grad for p in self.engine.module.parameters() if p.grad is not None]
-            if not math.isfinite(norm := float(get_total_norm(gradients))):
-                self.drop()
-                return norm
-        self.engine.step()
-        return float(self.engine.get_global_grad_norm() or 0.0)
+        if self.stage:
+            self.engine.step()
+            return float(self.engine.get_global_grad_norm())
+        # ZeRO leaves out a step of infinite gradients and says their norm, stage 0 does neither
+        norm = float(get_total_norm([p.grad for p in self.engine.module.parameters() if p.grad is not None]))
+        if math.isfinite(norm):
+            self.engine.step()
+        else:
+            self.drop()
+        return norm
 
     def drop(self) -> None:
         # step() counts the micro-steps, and under ZeRO it forgets gradients whose norm is not finite
@@ -225,9 +230,10 @@ def whole(module: torch.nn.Module) -> list[state.Piece]:
     return [state.Piece(name, 0, p.numel(), p, 0) for name, p in module.named_parameters()]
 
 
-def import_deepspeed(compile_ops: bool):
-    """DeepSpeed, told whether it may build its C++ all-reduce; UserError when it may and no compiler is there."""
-    os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
+def import_deepspeed(compile_ops: bool, device: torch.device):
+    """DeepSpeed for a device, told whether it may build its C++ all-reduce; UserError when it may and no compiler is
+    there."""
+    os.environ["DS_ACCELERATOR"] = device.type          # it takes a GPU where there is one, whatever was asked for
     os.environ.setdefault("LOCAL_RANK", "0")            # a process without a launcher is the only one
     import deepspeed
     if compile_ops:
@@ -254,7 +260,8 @@ BUCKET = 500_000_000                        # DeepSpeed's reduce_bucket_size, in
 
 def deepspeed_config(settings: Optimisation, accumulate: int, use_bf16: bool, parameters: int,
                      device: torch.device) -> dict:
-    """DeepSpeed's JSON configuration; `settings.deepspeed` is laid over it (see infra/deepspeed).
+    """DeepSpeed's JSON configuration; `settings.deepspeed` is laid over it (see infra/deepspeed), but for what other
+    settings decide (see settings.check).
 
     ZeRO puts gradients together in a buffer of reduce_bucket_size values, 2 GB at fp32 by default: a model of
     `parameters` needs no larger one.
@@ -272,10 +279,6 @@ def deepspeed_config(settings: Optimisation, accumulate: int, use_bf16: bool, pa
         "zero_force_ds_cpu_optimizer": False, "zero_optimization": zero,
         "steps_per_print": 1_000_000_000, "wall_clock_breakdown": False,
     }
-    for key in ("offload_optimizer", "offload_param"):
-        if settings.deepspeed.get("zero_optimization", {}).get(key, {}).get("device") == "nvme":
-            raise UserError(f"setting deepspeed.zero_optimization.{key}: what lies on NVMe cannot be checkpointed; "
-                            "offload to cpu")
     for key, value in settings.deepspeed.items():
         both = isinstance(value, dict) and isinstance(config.get(key), dict)
         config[key] = config[key] | value if both else value

@@ -37,7 +37,8 @@ class Optimisation(BaseModel):
     micro_batch: int = Field(4, ge=1, description="Sequences a rank takes at once; the rest is accumulated.")
     sequence_length: int | None = Field(None, ge=2, description="Tokens a sequence; the model's context if not set.")
     optimizer: Literal["adamw", "muon"] = Field("adamw", description="muon: for the matrices inside the blocks, AdamW "
-                                                                     "for the rest; engine torch, or zero_stage 0.")
+                                                                     "for the rest; engine torch, or zero_stage 0 in "
+                                                                     "fp32.")
     learning_rate: float = Field(2e-3, gt=0, description="Peak learning rate.")
     schedule: Literal["cosine", "wsd", "constant"] = Field(
         "cosine",
@@ -158,13 +159,42 @@ FREE = frozenset({"evaluate_every", "evaluate_rows", "evaluate_by", "benchmarks"
                   "project", "peak_tflops", "background_checkpoints", "engine", "zero_stage", "offload"})
 
 
+# Keys of DeepSpeed's configuration, and the settings that decide what they would.
+DECIDED = {
+    "train_batch_size": "batch", "train_micro_batch_size_per_gpu": "micro_batch",
+    "gradient_accumulation_steps": "batch and micro_batch", "managed_gradient_accumulation": "batch and micro_batch",
+    "gradient_clipping": "clip", "zero_optimization.compute_grad_norm": "clip", "optimizer": "optimizer",
+    "scheduler": "schedule", "bf16": "precision", "bfloat16": "precision", "fp16": "precision", "amp": "precision",
+    "torch_autocast": "precision", "data_types": "precision", "zero_optimization.stage": "zero_stage",
+}
+
+
+def check_overlay(laid: dict[str, Any], prefix: str = "") -> None:
+    """UserError for a key of DeepSpeed's configuration that another setting decides or that cannot be taken."""
+    for key, value in laid.items():
+        name = prefix + key
+        if name in DECIDED:
+            raise UserError(f"setting deepspeed.{name}: that is what {DECIDED[name]} decides; set it there")
+        if value == "auto":
+            raise UserError(f"setting deepspeed.{name}: auto is for Hugging Face's Trainer to fill in; leave it out")
+        if value == "nvme":
+            raise UserError(f"setting deepspeed.{name}: what lies on NVMe cannot be checkpointed; offload to cpu")
+        if isinstance(value, dict):
+            check_overlay(value, name + ".")
+
+
 def check(settings: Optimisation) -> None:
     """UserError for settings that exclude each other."""
+    if isinstance(settings.deepspeed, dict):
+        check_overlay(settings.deepspeed)
+    if settings.schedule == "wsd" and settings.warmup + settings.decay > 1:
+        raise UserError(f"setting decay: a warm-up over {settings.warmup:g} of the steps and a decay over "
+                        f"{settings.decay:g} overlap; lower one of them")
     sharded = settings.engine == "deepspeed" and settings.zero_stage > 0
     if settings.optimizer == "muon" and sharded:
         raise UserError(
             f"setting optimizer: muon makes whole matrices orthogonal, and ZeRO stage {settings.zero_stage} gives each "
-            "rank a slice of the flattened ones; set engine to torch, or zero_stage to 0, or optimizer to adamw"
+            "rank a slice of the flattened ones; set engine to torch, or optimizer to adamw"
         )
     if settings.offload != "none" and not sharded:
         raise UserError("setting offload: it is done by DeepSpeed's ZeRO; set engine to deepspeed and zero_stage to 1, "

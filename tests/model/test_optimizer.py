@@ -1,5 +1,8 @@
 """How parameters are stepped: groups, learning rates, Muon beside PyTorch's, and sizes that do not grow with width."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -73,6 +76,8 @@ def test_queries_keys_and_values_are_made_orthogonal_each_for_itself():
 
 @pytest.mark.parametrize(("settings", "says"), [
     ({"optimizer": "muon", "zero_stage": 2}, "muon makes whole matrices orthogonal, and ZeRO stage 2 gives"),
+    ({"optimizer": "muon"}, "gives each rank a slice of the flattened ones; set engine to torch, or optimizer to"),
+    ({"schedule": "wsd", "warmup": 0.5, "decay": 0.6}, "setting decay: a warm-up over 0.5 .* 0.6 overlap"),
     ({"offload": "optimizer", "engine": "torch"}, "setting offload: it is done by DeepSpeed"),
     ({"offload": "optimizer", "zero_stage": 0}, "setting offload"),
     ({"offload": "parameters", "zero_stage": 2}, "under zero_stage 3, not 2"),
@@ -81,6 +86,32 @@ def test_queries_keys_and_values_are_made_orthogonal_each_for_itself():
 def test_settings_that_exclude_each_other(settings, says):
     with pytest.raises(UserError, match=says):
         check(Optimisation(**settings))
+
+
+@pytest.mark.parametrize(("laid", "says"), [
+    ({"gradient_accumulation_steps": 2}, "gradient_accumulation_steps: that is what batch and micro_batch decides"),
+    ({"train_batch_size": 8}, "train_batch_size: that is what batch decides"),
+    ({"train_micro_batch_size_per_gpu": "auto"}, "per_gpu: that is what micro_batch decides"),
+    ({"gradient_clipping": 0.5}, "gradient_clipping: that is what clip decides"),
+    ({"bf16": {"enabled": True}}, "bf16: that is what precision decides"),
+    ({"fp16": {}}, "fp16: that is what precision decides"),
+    ({"data_types": {"grad_accum_dtype": "bf16"}}, "data_types: that is what precision decides"),
+    ({"optimizer": {"type": "Adam"}}, "optimizer: that is what optimizer decides"),
+    ({"scheduler": {"type": "WarmupLR"}}, "scheduler: that is what schedule decides"),
+    ({"zero_optimization": {"stage": 3}}, "zero_optimization.stage: that is what zero_stage decides"),
+    ({"zero_optimization": {"reduce_bucket_size": "auto"}}, "reduce_bucket_size: auto is for Hugging Face's Trainer"),
+    ({"zero_optimization": {"offload_param": {"device": "nvme"}}}, "offload_param.device: what lies on NVMe cannot"),
+])
+def test_what_settings_decide_is_not_overridden_by_a_deepspeed_configuration(laid, says):
+    with pytest.raises(UserError, match=f"setting deepspeed.*{says}"):
+        check(Optimisation(deepspeed=laid))
+
+
+def test_the_deepspeed_configurations_that_come_with_it_are_taken():
+    files = sorted((Path(__file__).parents[2] / "infra" / "deepspeed").glob("*.json"))
+    for path in files:
+        check(Optimisation(deepspeed=json.loads(path.read_text())))
+    assert len(files) == 3
 
 
 def test_z_loss_is_a_square_of_the_normaliser_of_each_target():

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow.parquet as pq
 import pytest
@@ -113,8 +114,6 @@ def test_benchmarks_in_the_loop_are_scored_as_those_of_a_trained_model(trained, 
     ({}, {"learning_rate": -1}, "setting learning_rate"),
 ])
 def test_what_does_not_fit_is_said(mill, tmp_path, shape, settings, says):
-    if "device" in settings and torch.cuda.is_available():
-        pytest.skip("there is a GPU")
     with pytest.raises(UserError, match=says):
         run(configure(mill, tmp_path / "run", shape, **settings))
 
@@ -197,7 +196,26 @@ def test_deepspeed_without_a_compiler_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "deepspeed", type(sys)("deepspeed"))
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(UserError, match="g\\+\\+ and ninja.*or leave it false"):
-        engine.import_deepspeed(compile_ops=True)
+        engine.import_deepspeed(True, torch.device("cpu"))
+
+
+def test_deepspeed_computes_where_the_setting_says_though_there_is_a_gpu(monkeypatch):
+    fake = type(sys)("deepspeed")
+    fake.ops, fake.init_distributed = SimpleNamespace(__compatible_ops__={}), lambda *given, **options: None
+    monkeypatch.setitem(sys.modules, "deepspeed", fake)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_backend", lambda: "gloo")
+    monkeypatch.setenv("DS_ACCELERATOR", "cuda")
+    engine.import_deepspeed(False, torch.device("cpu"))
+    assert os.environ["DS_ACCELERATOR"] == "cpu"
+
+
+def test_advice_for_muon_on_a_gpu_ends():
+    """Not: set zero_stage to 0, whose bf16 is refused with the advice to set it to 1, which muon is refused under."""
+    for muon, says in ((True, "set engine to torch or precision to fp32$"), (False, "or zero_stage to 1$")):
+        settings = Optimisation(zero_stage=0, precision="bf16", optimizer="muon" if muon else "adamw")
+        with pytest.raises(UserError, match=says):
+            engine.DeepSpeed(None, settings, torch.device("cpu"))
 
 
 @pytest.mark.parametrize("visible", [0, 1])

@@ -118,10 +118,15 @@ def weights(folder: Path) -> torch.Tensor:
     return torch.cat([tensor.float().flatten() for _, tensor in sorted(stored.items())])
 
 
+def norms(folder: Path) -> list[float]:
+    return [json.loads(line)["grad_norm"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
 @pytest.mark.parametrize("name", [name for name in CASES if "-" not in name or name[0] in "zro"])
 def test_plain_pytorch_and_each_stage_give_the_same_losses(runs, name):
     """In fp32, on two ranks and on one. Documents differ in length, so ranks and micro-steps differ in padding."""
     assert losses(runs / name) == pytest.approx(losses(runs / "alone"), abs=1e-6)
+    assert norms(runs / name) == pytest.approx(norms(runs / "alone"), rel=1e-4)
     torch.testing.assert_close(weights(runs / name), weights(runs / "alone"), rtol=0, atol=1e-4)
 
 
