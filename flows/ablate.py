@@ -25,6 +25,7 @@ from flows.evaluate import evaluate
 from flows.pretrain import pretrain
 from flows.settings import load_recipe, overlaid, sentences
 from model.config import model_config
+from model.rows import check_names
 from model.settings import Evaluate as EvaluateSettings
 from model.settings import Pretrain as PretrainSettings
 from model.settings import Processes
@@ -106,6 +107,7 @@ def ablate(
         raise UserError("ablate: nothing to judge by; give held_out text, or pairs of sentences")
     if len(variants) < 2:
         raise UserError("ablate: give two variants or more; the first is what the others are held against")
+    check_names("pairs", pairs)
     for key, variant in variants.items():
         parse_variant(key, variant)
         if len(corpus := f"{name}-{key}") > LONGEST:

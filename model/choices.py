@@ -10,9 +10,8 @@ from hashlib import blake2b
 import numpy as np
 
 from model.likelihood import continuation_scores
-from model.rows import read_rows
+from model.rows import name_of, read_rows
 from model.settings import Evaluate
-from model.texts import name_of
 from model.tokenizer import Tokenizer
 from model.transformer import Transformer
 from tasks.errors import UserError
@@ -79,19 +78,14 @@ def shown(rows: list[dict], number: int, few_shot: int, settings: Evaluate,
     return [pool[other] for other in taken]
 
 
-def check_choices(path: str, rows: list[dict]) -> None:
-    """UserError for a row whose choices or gold cannot be scored."""
-    for number, row in enumerate(rows, 1):
-        choices, gold = row["choices"], row["gold"]
-        if not isinstance(row["query"], str) or not isinstance(choices, list) or len(choices) < 2 \
-                or not all(isinstance(choice, str) and choice for choice in choices) \
-                or type(gold) is not int or not 0 <= gold < len(choices):
-            raise UserError(f"{path}, row {number}: query is a text, choices a list of two or more texts and gold the "
-                            "index of the right one")
+def unscorable(row: dict) -> str:
+    """What keeps a question's choices or gold from being scored; "" when nothing does."""
+    choices, gold = row["choices"], row["gold"]
+    if len(choices) < 2 or not all(isinstance(choice, str) and choice for choice in choices):
+        return "choices is a list of two or more texts"
+    return "" if type(gold) is int and 0 <= gold < len(choices) else "gold is the index of the right choice"
 
 
 def choices(path: str) -> list[dict]:
     """The rows of a multiple-choice file; UserError for one that cannot be scored."""
-    rows, _ = read_rows(path, ("query", "choices", "gold"))
-    check_choices(path, rows)
-    return rows
+    return read_rows(path, {"query": str, "choices": list, "gold": int}, unscorable)[0]

@@ -12,12 +12,13 @@ import numpy as np
 import pyarrow as pa
 
 from model.choices import benchmark
-from model.corpus import Corpus, held_out, open_corpus
+from model.corpus import Corpus, document_hashes, held_out, open_corpus
 from model.data import corpus_samples
 from model.generate import load_run
 from model.process import run_main
+from model.rows import check_names, name_of
 from model.settings import Evaluate, parse
-from model.texts import bits_per_byte, minimal_pairs, name_of, rows_of
+from model.texts import bits_per_byte, minimal_pairs, rows_of
 from model.tokenizer import load_tokenizer
 from model.train import document_losses
 from model.transformer import Transformer
@@ -33,13 +34,13 @@ def held_out_rows(model: Transformer, corpus: Corpus, run_settings: dict, settin
     held = held_out(corpus, run_settings.get("held_out", 0.01), run_settings.get("held_out_at_least", 8))
     chosen = np.flatnonzero(held & (index["repeat"].to_numpy() == 0))
     if settings.documents:
-        chosen = chosen[:settings.documents]
+        chosen = np.sort(chosen[np.argsort(document_hashes(corpus)[chosen], kind="stable")][:settings.documents])
     if not len(chosen):
         raise UserError(
             f"corpus {corpus.label} has no held-out documents under held_out = {run_settings.get('held_out')}: "
             "set held_out false, or train with documents held out"
         )
-    samples = corpus_samples(corpus, chosen, model.config.context, 0)
+    samples = corpus_samples(corpus, chosen, model.config.context, 0, whole=True)
     device = next(model.parameters()).device
     sums = document_losses(lambda *inputs: model(*inputs), samples, settings.batch, device)
     n_bytes = index["n_bytes"].to_numpy()[chosen].astype(np.float64)
@@ -56,6 +57,8 @@ def held_out_rows(model: Transformer, corpus: Corpus, run_settings: dict, settin
 def evaluate(config: dict) -> dict:
     """All that the settings ask for of the run in config["run_folder"]; also written to config["output"]."""
     settings = parse(Evaluate, config["settings"])
+    for setting in ("benchmarks", "texts", "pairs"):
+        check_names(setting, getattr(settings, setting))
     if unknown := sorted(settings.examples.keys() - {name_of(path) for path in settings.benchmarks}):
         raise UserError(f"setting examples.{unknown[0]}: no benchmark is called so; there are "
                         f"{', '.join(name_of(path) for path in settings.benchmarks) or 'none'}")

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from model.config import ModelConfig
 from model.data import Samples
 from model.process import run_main
-from model.rows import read_rows
+from model.rows import instruction_rows
 from model.settings import Finetune, parse
 from model.tokenizer import Tokenizer, load_tokenizer
 from model.train import Material, train
@@ -40,7 +40,7 @@ def instructions(config: dict, settings: Finetune, model: ModelConfig, length: i
     if tokenizer.n_vocab > model.vocab_size:
         raise UserError(f"{config['tokenizer']}: {tokenizer.n_vocab} tokens, but the model's embedding has "
                         f"{model.vocab_size} rows: use the tokenizer that the model was pretrained with")
-    rows, digest = read_rows(config["rows"], ("instruction", "output"))
+    rows, digest = instruction_rows(config["rows"])
     texts = [conversation(row, tokenizer) for row in rows]
     numbers = [number for number, (tokens, _) in enumerate(texts) if len(tokens) <= length]
     if len(numbers) < len(texts):

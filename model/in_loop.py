@@ -6,6 +6,7 @@ import torch
 
 from model.choices import benchmark, choices
 from model.config import ModelConfig
+from model.rows import check_names
 from model.settings import Evaluate, Optimisation
 from model.tokenizer import Tokenizer
 from tasks.errors import UserError
@@ -29,6 +30,7 @@ def check(settings: Optimisation, config: ModelConfig) -> None:
     if settings.benchmarks and not config.causal:
         raise UserError("setting benchmarks: the likelihood of a choice is that of a decoder; leave it empty for an "
                         "encoder")
+    check_names("benchmarks", settings.benchmarks)
     for path in settings.benchmarks:
         choices(path)
 

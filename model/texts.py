@@ -1,14 +1,11 @@
 """Bits per byte on plain text files, and accuracy on minimal pairs: what small models can already be judged by."""
 
-import gzip
 import math
-from pathlib import Path
 
-import fsspec
 import numpy as np
 
 from model.likelihood import nats_and_tokens, text_nats
-from model.rows import read_rows
+from model.rows import name_of, read_bytes, read_rows
 from model.settings import Evaluate
 from model.tokenizer import Tokenizer
 from model.transformer import Transformer
@@ -21,21 +18,14 @@ def read_texts(uri: str) -> list[dict]:
     """
     stem = uri.rstrip("/").rpartition("/")[2].removesuffix(".gz").partition(".")[0]
     if ".jsonl" in uri or ".ndjson" in uri:
-        rows, _ = read_rows(uri, ("text",))
-        for number, row in enumerate(rows, 1):
-            if not isinstance(row["text"] or "", str):
-                raise UserError(f"{uri}, row {number}: text is not a text; give rows whose text is a string")
+        rows, _ = read_rows(uri, {"text": str | None})
         return [{"source": stem} | {key: value for key, value in row.items() if value not in (None, "")}
                 for row in rows if row["text"]]
+    content, _ = read_bytes(uri, "a text file, or jsonl{,.gz} with rows of text")
     try:
-        with fsspec.open(uri, "rb") as file:
-            raw = file.read()
-        return [{"text": (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw).decode(), "source": stem}]
-    except FileNotFoundError:
-        raise UserError(f"{uri}: no such file; give a text file, or jsonl{{,.gz}} with rows of text") from None
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise UserError(f"{uri}: cannot be read ({type(error).__name__}); give UTF-8 text, or jsonl{{,.gz}} with rows "
-                        "of text") from None
+        return [{"text": content.decode(), "source": stem}]
+    except UnicodeDecodeError:
+        raise UserError(f"{uri}: not UTF-8; give UTF-8 text, or jsonl{{,.gz}} with rows of text") from None
 
 
 def rows_of(task: str, column: str, nats: np.ndarray, n_tokens: np.ndarray, n_bytes: np.ndarray, codes: np.ndarray,
@@ -89,7 +79,7 @@ def minimal_pairs(model: Transformer, tokenizer: Tokenizer, uri: str, settings: 
     Rows of the file have `good` and `bad`. Where they have `uid`, a paradigm, the accuracy is the mean over paradigms,
     `settings.limit` is of each paradigm, and `field` groups them as well.
     """
-    rows, _ = read_rows(uri, ("good", "bad"))
+    rows, _ = read_rows(uri, {"good": str, "bad": str})
     taken: dict[str, list[dict]] = {}
     for row in rows:
         paradigm = taken.setdefault(str(row.get("uid", "")), [])
@@ -108,8 +98,3 @@ def minimal_pairs(model: Transformer, tokenizer: Tokenizer, uri: str, settings: 
 
     return [result("all", np.ones(len(rows), bool)),
             *(result(f"field={name}", fields == name) for name in sorted(set(fields)) if name)]
-
-
-def name_of(uri: str) -> str:
-    """What a file's task is called."""
-    return Path(uri.removesuffix(".gz")).stem

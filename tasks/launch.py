@@ -19,6 +19,7 @@ import fsspec
 from model import checkpoint
 from model.config import ModelConfig, check_fit
 from model.corpus import corpus_folder, open_corpus, verify
+from model.rows import instruction_rows
 from model.settings import FREE, Evaluate, Finetune, Optimisation, Pretrain, Processes
 from tasks import ranks
 from tasks.errors import UserError
@@ -70,13 +71,12 @@ def finetune(home: str | Root, base: str, rows: str, run: str | None = None, set
     settings, root = _resolved(settings or Finetune()), _root(home)
     last, was = _last(root, base)
     shape = ModelConfig(**was["model"])
+    if not shape.causal:
+        raise UserError(f"run {base!r} is an encoder, which sees the answer that it would learn to write: name the run "
+                        "of a decoder, or export it with `gristmill convert` and finetune it for a task elsewhere")
     check_fit(settings, shape, 0, run or base)
     weights = was["files"][checkpoint.WEIGHTS]
-    try:
-        with fsspec.open(rows, "rb") as file:
-            digest = sha256(file.read()).hexdigest()
-    except FileNotFoundError:
-        raise UserError(f"{rows}: no such file; give a jsonl{{,.gz}} file of {{instruction, input, output}}") from None
+    _, digest = instruction_rows(rows)
     source = was.get("base", was)  # a finetuned base keeps naming the corpus at the bottom
     below = {"run": base, "step": was["step"], "weights": weights, "corpus": source["corpus"],
              "settings": source["settings"]}

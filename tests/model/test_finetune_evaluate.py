@@ -1,3 +1,4 @@
+import dataclasses
 import gzip
 import json
 import math
@@ -7,16 +8,19 @@ import pytest
 import torch
 from published_corpus import EOT, SPECIAL, write_corpus, write_tokenizer
 
-from model.choices import benchmark, check_choices, multiple_choice, shown
+from model import checkpoint, in_loop
+from model.choices import benchmark, multiple_choice, shown
+from model.choices import choices as read_choices
 from model.config import ModelConfig, model_config
 from model.corpus import corpus_folder, open_corpus
 from model.evaluate import evaluate, held_out_rows
 from model.finetune import conversation, instructions
 from model.likelihood import continuation_rows, continuation_scores, target_nats
-from model.rows import read_rows
+from model.rows import instruction_rows
 from model.settings import Evaluate, Finetune
 from model.tokenizer import Tokenizer, load_tokenizer
 from model.transformer import Transformer
+from tasks import launch
 from tasks.errors import UserError
 
 SHAPE = {"vocab_size": 320, "context": 64, "n_layers": 1, "n_heads": 2, "n_kv_heads": 1, "width": 16, "hidden": 32}
@@ -129,11 +133,24 @@ def test_a_benchmark_of_a_file_with_its_training_part(tokenizer, tmp_path):
         benchmark(Uniform(256), tokenizer, str(tmp_path / "other.jsonl"), settings)
 
 
-@pytest.mark.parametrize(("choices", "gold"), [(["a"], 0), (["a", "b"], 2), ("ab", 0), (["a", ""], 0), (["a", 1], 0),
-                                               (["a", "b"], True), (["a", "b"], "a")])
-def test_questions_that_cannot_be_scored_are_named(choices, gold):
-    with pytest.raises(UserError, match="bench.jsonl, row 1"):
-        check_choices("bench.jsonl", [{"query": "q", "choices": choices, "gold": gold}])
+@pytest.mark.parametrize(("choices", "gold", "says"), [
+    (["a"], 0, "choices is"), (["a", "b"], 2, "gold is the index"), ("ab", 0, "choices is not a list"),
+    (["a", ""], 0, "choices is"), (["a", 1], 0, "choices is"), (["a", "b"], True, "gold is the index"),
+    (["a", "b"], "a", "gold is not a number")])
+def test_questions_that_cannot_be_scored_are_named(tmp_path, choices, gold, says):
+    path = tmp_path / "bench.jsonl"
+    path.write_text("\n" + json.dumps({"query": "q", "choices": choices, "gold": gold}))
+    with pytest.raises(UserError, match=f"bench.jsonl, line 2: {says}"):
+        read_choices(str(path))
+
+
+def test_files_whose_results_would_go_by_one_name_are_named(tmp_path):
+    paths = [tmp_path / name for name in ("arc/test.jsonl", "hellaswag/test.jsonl.gz")]
+    for setting in ("benchmarks", "texts", "pairs"):
+        with pytest.raises(UserError, match=f"{setting}: the results of .*arc/test.jsonl and .*hellaswag.* 'test'"):
+            evaluate({"run_folder": str(tmp_path), "settings": {setting: [str(path) for path in paths]}})
+    with pytest.raises(UserError, match="benchmarks: the results of .*arc.* and .*hellaswag"):
+        in_loop.check(Finetune(benchmarks=[str(path) for path in paths]), model_config("tiny", **SHAPE))
 
 
 def test_only_the_answer_counts_in_the_loss(tokenizer):
@@ -163,15 +180,41 @@ def test_rows_become_packed_samples(tmp_path):
 
 @pytest.mark.parametrize(("content", "says"), [
     (b"", "holds no rows"), (b'{"instruction": "a"}\n', "line 1: the row lacks 'output'"), (b"[1]\n", "lacks"),
-    (b'{"instruction": "a", "output": "b"}\n{oops', "line 2: not JSON"),
-    (gzip.compress(b"x" * 99, mtime=0)[:-9], "not a whole gzip")])
+    (b'{"instruction": "a", "output": "b"}\n{oops', "line 2: not JSON"), (b"[" * 10**5, "line 1: not JSON"),
+    (b'{"instruction": null, "output": "b"}', "line 1: instruction is not a text"),
+    (b'\n{"instruction": "a", "output": 5}', "line 2: output is not a text"),
+    (b'{"instruction": "a", "input": 5, "output": "b"}', "line 1: input is not a text"),
+    (rb'{"instruction": "a", "output": "\ud83d", "n": 1}', "line 1: 'output' holds half of a surrogate pair"),
+    (rb'{"instruction": "a", "output": "b", "tags": ["\udc00"]}', "line 1: 'tags' holds half"),
+    (b'{"instruction": "a", "output": "\xed\xa0\xbd"}', "line 1: not UTF-8"),
+    (gzip.compress(b"x" * 99, mtime=0)[:-9], "not a whole gzip"),
+    (bytes(byte ^ (at == 12) for at, byte in enumerate(gzip.compress(b"xyzzy" * 99, mtime=0))), "not a whole gzip")])
 def test_rows_that_do_not_read_are_named(tmp_path, content, says):
     path = tmp_path / "rows.jsonl"
     path.write_bytes(content)
     with pytest.raises(UserError, match=says):
-        read_rows(str(path), ("instruction", "output"))
+        instruction_rows(str(path))
     with pytest.raises(UserError, match="no such file"):
-        read_rows(str(tmp_path / "none.jsonl"), ("instruction", "output"))
+        instruction_rows(str(tmp_path / "none.jsonl"))
+    with pytest.raises(UserError, match="cannot be read .IsADirectoryError"):
+        instruction_rows(str(tmp_path))
+
+
+def test_rows_may_lack_an_input_and_spell_characters_as_they_like(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"instruction": "a", "input": null, "output": "\\ud83d\\ude00"}\n')
+    assert instruction_rows(str(path))[0] == [{"instruction": "a", "input": None, "output": "\U0001f600"}]
+
+
+def test_an_encoder_is_not_finetuned_to_answer(tmp_path):
+    shape = dataclasses.asdict(model_config("bert-tiny", vocab_size=320))
+    (tmp_path / "rows.jsonl").write_text(json.dumps(ROWS[0]))
+    temporary = checkpoint.begin(tmp_path / "trainings" / "bert" / "checkpoints", 1)
+    (temporary / checkpoint.WEIGHTS).write_bytes(b"weights")
+    checkpoint.commit(temporary, {"step": 1, "model": shape, "run": "bert", "settings": {}, "corpus": {}})
+    with pytest.raises(UserError, match="'bert' is an encoder, which sees the answer"):
+        launch.finetune(str(tmp_path), "bert", str(tmp_path / "rows.jsonl"))
+    assert not (tmp_path / "trainings" / "bert-sft").exists()
 
 
 def test_text_is_encoded_as_the_corpus_is_whatever_its_length():

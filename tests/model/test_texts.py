@@ -107,8 +107,10 @@ def test_files_of_text(tmp_path):
     (tmp_path / "bad.txt").write_bytes(b"\xff\xfe\xfa")
     with pytest.raises(UserError, match="UTF-8"):
         read_texts(str(tmp_path / "bad.txt"))
-    with pytest.raises(UserError, match="row 2: text is not a text"):
+    with pytest.raises(UserError, match="line 2: text is not a text"):
         read_texts(rows_file(tmp_path / "odd.jsonl", [{"text": "a"}, {"text": 5}]))
+    with pytest.raises(UserError, match="line 1: good is not a text"):
+        minimal_pairs(Uniform(), None, rows_file(tmp_path / "pairs.jsonl", [{"good": 1, "bad": "b"}]), Evaluate())
     with pytest.raises(UserError, match="no text in it"):
         bits_per_byte(Uniform(), None, rows_file(tmp_path / "none.jsonl.gz", [{"text": ""}]), Evaluate())
 
