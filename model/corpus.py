@@ -150,14 +150,20 @@ def held_out(corpus: Corpus, fraction: float = 0.01, at_least: int = 8) -> np.nd
     A document is held out by a hash of its doc_id, so it is so in every version, and all repeats of it with
     it. Small corpora hold out the `at_least` documents of the lowest hashes, but never more than half.
     """
-    words = id_words(corpus.documents["doc_id"]).astype(np.uint64)
-    hashes = mix(words[:, 0] ^ mix(words[:, 1]))
+    hashes = document_hashes(corpus)
     distinct = np.unique(hashes)
     count = max(int(np.searchsorted(distinct, np.uint64(min(fraction, 1.0) * (2**64 - 2**11)))),
                 min(at_least, len(distinct) // 2))
     if fraction <= 0 or count == 0:
         return np.zeros(len(hashes), bool)
     return hashes <= distinct[min(count, len(distinct)) - 1]
+
+
+def document_hashes(corpus: Corpus) -> np.ndarray:
+    """A random number (uint64) of each document of `corpus.documents`, by its doc_id: in this order any first few are
+    like the whole, which lies by source and crawl."""
+    words = id_words(corpus.documents["doc_id"]).astype(np.uint64)
+    return mix(words[:, 0] ^ mix(words[:, 1]))
 
 
 def mix(values: np.ndarray) -> np.ndarray:

@@ -2,7 +2,8 @@
 
 A document of n tokens t0 .. t(n-1), the last of them end-of-text, takes n slots: the model reads
 (eot, t0 .. t(n-2)) and predicts (t0 .. t(n-1)), so each token of the corpus is a target exactly once an epoch, also
-where a long document is split over rows. Rows never share attention between documents.
+where a document is split over rows: a later piece reads the token before it first, and counts its positions from 0.
+Rows never share attention between documents.
 
 A corpus is cut into blocks of about BLOCK tokens, each of row groups from all over the corpus. Blocks are packed by
 themselves and come in another order, packed anew, in each epoch; one is in memory and the next is being read. So
@@ -68,14 +69,16 @@ class Samples:
     length: int
     digest: str
     seed: int
-    targets_each: np.ndarray | None = None      # targets of each document, where `read` masks some; documents are whole
+    targets_each: np.ndarray | None = None      # targets of each document, where `read` masks some: `whole` then
     blocks: list[np.ndarray] | None = None
     load: Callable[[int], Read] | None = None
     index: np.ndarray | None = None             # of each document its row in the corpus's documents
+    whole: bool = False                         # no document that fits a row is cut to save padding
 
     def __post_init__(self):
         self.blocks = self.blocks or [np.arange(len(self.lengths))]
-        self._rows = np.array([n_rows(self.lengths[block], self.length) for block in self.blocks])
+        self.whole = self.whole or self.targets_each is not None
+        self._rows = np.array([n_rows(self.lengths[block], self.length, self.whole) for block in self.blocks])
         self.rows = int(self._rows.sum())       # the same in every epoch: it depends on the lengths alone
         self._plans: dict[int, Plan] = {}
         self._reading: dict[int, Future[Read]] = {}
@@ -111,14 +114,17 @@ class Samples:
 
     def plan(self, turn: int) -> Plan:
         """How the block of a turn is packed; the turns of a corpus in one block are its epochs."""
-        with self._lock:                        # asked for by the training loop and by the thread that cuts batches
-            if turn not in self._plans:
+        with self._lock:        # asked for by the training loop and by the threads that cut batches and write packing
+            if turn in self._plans:
+                found = self._plans.pop(turn)
+            else:
                 epoch, block = self._block(turn)
                 key = plan_key(self.digest, self.length, self.seed, epoch, block)
-                self._plans[turn] = pack(self.lengths[self.blocks[block]], self.length, key)
-                while len(self._plans) > 4:
-                    del self._plans[next(iter(self._plans))]
-            return self._plans[turn]
+                found = pack(self.lengths[self.blocks[block]], self.length, key, self.whole)
+            self._plans[turn] = found           # the last one used comes last
+            while len(self._plans) > 4:
+                del self._plans[next(iter(self._plans))]
+            return found
 
     def _reader(self, turn: int) -> Read:
         """The documents of a turn's block. Holds that block and reads the next; forgets all others."""
@@ -151,12 +157,20 @@ class Samples:
             first += n
         return tuple(np.concatenate(columns) for columns in zip(*parts, strict=True))
 
-    def n_targets(self, samples) -> int:
+    def filled(self, samples: range) -> np.ndarray:
+        """Tokens in each of the samples (int64), from the first to the last of them: the rest is padding."""
+        first, parts = samples.start, [np.zeros(0, np.int64)]
+        while first < samples.stop:
+            turn, row = self.place(first)
+            parts.append(self.plan(turn).totals[row:row + samples.stop - first])
+            first += len(parts[-1])
+        return np.concatenate(parts)
+
+    def n_targets(self, samples: range) -> int:
         """How many tokens of `samples` count in the loss, known without reading them."""
         if self.targets_each is not None:
-            return int(sum(self.targets_each[self.pieces(sample, sample + 1)[1]].sum() for sample in samples))
-        places = (self.place(sample) for sample in samples)
-        return int(sum(self.plan(turn).totals[row] for turn, row in places))
+            return int(self.targets_each[self.pieces(samples.start, samples.stop)[1]].sum())
+        return int(self.filled(samples).sum())
 
     def batch(self, samples) -> Batch:
         """The samples as arrays; a sample of -1 is a row of padding."""
@@ -209,8 +223,10 @@ def blocks_of(sizes: np.ndarray, block_tokens: int, key: int) -> np.ndarray:
     return blocks
 
 
-def corpus_samples(corpus: Corpus, chosen: np.ndarray, length: int, seed: int, block_tokens: int = BLOCK) -> Samples:
-    """Samples of the documents of `corpus` that `chosen` names (ascending indices into `corpus.documents`).
+def corpus_samples(corpus: Corpus, chosen: np.ndarray, length: int, seed: int, block_tokens: int = BLOCK,
+                   whole: bool = False) -> Samples:
+    """Samples of the documents of `corpus` that `chosen` names (ascending indices into `corpus.documents`); `whole`:
+    none that fits a row is cut, as what is measured by document should not be.
 
     In memory at once: two blocks (of about `block_tokens`; a block is no less than one row group) and a few megabytes
     for each of READERS row groups that are decoded; and of each document 50 bytes, its row of `corpus.documents`.
@@ -252,7 +268,7 @@ def corpus_samples(corpus: Corpus, chosen: np.ndarray, length: int, seed: int, b
         return lambda i: (out[begins[i]:begins[i + 1]], None)
 
     return Samples(lengths, None, int(corpus.manifest["tokenizer"]["eot"]), length, corpus.digest, seed,
-                   blocks=blocks, load=load, index=chosen)
+                   blocks=blocks, load=load, index=chosen, whole=whole)
 
 
 def packing(corpus: Corpus, samples: Samples, last: int, chunk: int = 1 << 16) -> Iterator[pa.Table]:

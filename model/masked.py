@@ -38,7 +38,7 @@ class Masked:
 
     def n_targets(self, samples: range) -> int:
         """How many tokens of `samples` count in the loss, known without reading them."""
-        return sum(self.count(sum(length for _, _, length in self.samples.segments(sample))) for sample in samples)
+        return sum(map(self.count, self.samples.filled(samples).tolist()))
 
     def batch(self, samples) -> Batch:
         """The samples as arrays: inputs are the tokens themselves, masked, and targets are -100 where not chosen."""

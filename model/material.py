@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from model.config import ModelConfig, check_fit
-from model.corpus import held_out, open_corpus
+from model.corpus import document_hashes, held_out, open_corpus
 from model.data import Samples, corpus_samples, write_packing
 from model.masked import Masked, word_joins
 from model.mixture import mixed_samples
@@ -49,13 +49,14 @@ def pretraining(config: dict, settings: Pretrain, model: ModelConfig, length: in
             f"sequences of {length}: lower batch or sequence_length, or build a larger corpus"
         )
     test = np.flatnonzero(held & (corpus.documents["repeat"].to_numpy() == 0))
+    test = test[np.argsort(document_hashes(corpus)[test], kind="stable")]
     in_loop = np.cumsum(corpus.documents["n_tokens"].to_numpy()[test]) <= settings.evaluate_rows * length
-    test = test[:max(1, int(in_loop.sum()))]            # whole documents, so that their bytes are known
+    test = np.sort(test[:max(1, int(in_loop.sum()))])   # all of a document, so that its bytes are known
     n_bytes = corpus.documents["n_bytes"].to_numpy()[test].astype(np.int64)
     groups = _groups(corpus.documents[settings.evaluate_by].take(test).to_pylist(), n_bytes) \
         if settings.evaluate_by != "none" else {}
     ids, index = corpus.documents["doc_id"], samples.index
-    few = corpus_samples(corpus, test, length, 0) if len(test) else None
+    few = corpus_samples(corpus, test, length, 0, whole=True) if len(test) else None
 
     packing = partial(write_packing, corpus=corpus, samples=samples)
     if not model.causal:
@@ -70,7 +71,7 @@ def pretraining(config: dict, settings: Pretrain, model: ModelConfig, length: in
 
 def _groups(values: list, n_bytes: np.ndarray, most: int = 20) -> dict[str, np.ndarray]:
     """Which documents (bool) have each value: of two or more, the `most` that have the most bytes."""
-    column = np.array(["" if value is None else str(value) for value in values], dtype=object)
+    column = np.array(["unknown" if value is None else str(value) for value in values], dtype=object)
     found = {value: column == value for value in sorted(set(column))}
     largest = sorted(found, key=lambda value: -int(n_bytes[found[value]].sum()))[:most]
     return {value: found[value] for value in largest} if len(found) > 1 else {}

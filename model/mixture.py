@@ -1,10 +1,11 @@
 """A mixture of sources: each sample comes from one source, in the shares that were asked for.
 
-Each source keeps its own endless order, in which each of its tokens comes once an epoch; small sources with large
-weights just begin their next epoch earlier. Sample s of the run is a pure function of (corpus version, length, seed,
-weights), as without a mixture.
+The shares are of tokens: a source whose samples hold more padding gets so many more of them. Each source keeps its own
+endless order, in which each of its tokens comes once an epoch; small sources with large weights just begin their next
+epoch earlier. Sample s of the run is a pure function of (corpus version, length, seed, weights), as without a mixture.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -20,8 +21,8 @@ PERIOD = 1 << 16        # samples that hold the shares exactly: to one sample in
 
 @dataclass
 class Mixture:
-    """Stands in for Samples. `shares` (sum 1) are those of `parts` in the samples, and so in the tokens but for the
-    padding, a fraction of a percent. The documents are those of the parts, one part behind the other."""
+    """Stands in for Samples. `shares` (sum 1) are those of `parts` in the tokens. The documents are those of the parts,
+    one part behind the other."""
 
     names: list[str]
     parts: list[Samples]
@@ -34,19 +35,21 @@ class Mixture:
         self.index = np.concatenate([part.index for part in self.parts])
         self.rows = sum(part.rows for part in self.parts)       # as many samples are called an epoch
         self.first = np.cumsum([0] + [len(part.lengths) for part in self.parts])
-        exact = np.array(self.shares) * PERIOD
+        exact = np.array([share / (1 - part.padding) for share, part in zip(self.shares, self.parts, strict=True)])
+        exact *= PERIOD / exact.sum()
         self._counts = np.floor(exact).astype(np.int64)         # largest remainders
         self._counts[np.argsort(self._counts - exact, kind="stable")[:PERIOD - self._counts.sum()]] += 1
         self._period = lru_cache(4)(self._period)
 
     @property
     def padding(self) -> float:
-        return sum(share * part.padding for part, share in zip(self.parts, self.shares, strict=True))
+        """The fraction of the slots that hold no token."""
+        return sum(count / PERIOD * part.padding for count, part in zip(self._counts, self.parts, strict=True))
 
     def source_epochs(self, samples: int) -> dict[str, float]:
         """How often the first `samples` samples go through each source."""
-        return {name: share * samples / part.rows
-                for name, share, part in zip(self.names, self.shares, self.parts, strict=True)}
+        return {name: float(count) / PERIOD * samples / part.rows
+                for name, count, part in zip(self.names, self._counts, self.parts, strict=True)}
 
     def _period(self, period: int) -> tuple[np.ndarray, np.ndarray]:
         """Of each sample of a period: its part, and its number among the samples of that part.
@@ -70,27 +73,37 @@ class Mixture:
         part, number = self.place(sample)
         return [(document + int(self.first[part]), *rest) for document, *rest in self.parts[part].segments(number)]
 
-    def pieces(self, first: int, last: int) -> tuple[np.ndarray, ...]:
-        """As Samples.pieces."""
-        out = [(np.zeros(0, np.int64),) * 4]
+    def _parts(self, first: int, last: int) -> Iterator[tuple[int, np.ndarray, range]]:
+        """The samples from `first` to before `last` by the parts they come from: the part, which samples are its own,
+        and their numbers there, which follow each other. Periods come one behind the other."""
         while first < last:
             period, slot = divmod(first, PERIOD)
             end = min(PERIOD, slot + last - first)
             part, number = (column[slot:end] for column in self._period(period))
-            found = []
             for which in np.unique(part).tolist():
-                here = np.flatnonzero(part == which)            # their numbers follow each other
-                sample, document, *rest = self.parts[which].pieces(int(number[here[0]]), int(number[here[-1]]) + 1)
-                found.append((first + here[sample - number[here[0]]], document + self.first[which], *rest))
-            columns = [np.concatenate(column) for column in zip(*found, strict=True)]
-            order = np.argsort(columns[0], kind="stable")
-            out.append(tuple(column[order] for column in columns))
+                here = np.flatnonzero(part == which)
+                yield which, first + here, range(int(number[here[0]]), int(number[here[-1]]) + 1)
             first += end - slot
-        return tuple(np.concatenate(columns) for columns in zip(*out, strict=True))
 
-    def n_targets(self, samples) -> int:
-        places = [self.place(sample) for sample in samples]
-        return sum(self.parts[part].n_targets([number]) for part, number in places)
+    def pieces(self, first: int, last: int) -> tuple[np.ndarray, ...]:
+        """As Samples.pieces."""
+        found = [(np.zeros(0, np.int64),) * 4]
+        for which, here, numbers in self._parts(first, last):
+            sample, document, *rest = self.parts[which].pieces(numbers.start, numbers.stop)
+            found.append((here[sample - numbers.start], document + self.first[which], *rest))
+        columns = [np.concatenate(column) for column in zip(*found, strict=True)]
+        order = np.argsort(columns[0], kind="stable")
+        return tuple(column[order] for column in columns)
+
+    def filled(self, samples: range) -> np.ndarray:
+        """As Samples.filled."""
+        out = np.zeros(len(samples), np.int64)
+        for which, here, numbers in self._parts(samples.start, samples.stop):
+            out[here - samples.start] = self.parts[which].filled(numbers)
+        return out
+
+    def n_targets(self, samples: range) -> int:
+        return int(self.filled(samples).sum())
 
     def batch(self, samples) -> Batch:
         """As Samples.batch."""

@@ -1,7 +1,9 @@
 """Packs documents into rows: which tokens stand together in a training sample.
 
 A row is `capacity` slots. Documents are packed whole where they fit, longer ones are cut into full rows and a rest, so
-that each token of the corpus is in exactly one segment and little is padding.
+that each token of the corpus is in exactly one segment. Where whole documents would leave more than a hundredth of the
+slots empty (as texts of 600 tokens do in rows of 1024), the emptiest rows are given up, and their documents fill the
+free ends of the others, cut where they must be.
 """
 
 from bisect import bisect_left, insort
@@ -38,12 +40,13 @@ def plan_key(*values: str | int) -> int:
     return int.from_bytes(blake2b(" ".join(map(str, values)).encode(), digest_size=8).digest(), "big")
 
 
-def pack(lengths: np.ndarray, capacity: int, key: int) -> Plan:
+def pack(lengths: np.ndarray, capacity: int, key: int, whole: bool = False) -> Plan:
     """Best-fit-decreasing packing of documents of `lengths` tokens into rows of `capacity` (arXiv:2404.10830).
 
     Pieces of equal length are interchangeable, so the packing is done on the histogram of lengths, in
     O(capacity log capacity) whatever the number of documents; then the pieces, shuffled by `key`, are dealt to the
-    places, and the rows are shuffled. How many rows it takes does not depend on `key`.
+    places, and the rows are shuffled. How many rows it takes does not depend on `key`. `whole`: no document that fits
+    a row is cut, whatever the padding.
     """
     lengths = np.asarray(lengths, np.int64)
     pieces = -(-lengths // capacity)
@@ -58,9 +61,13 @@ def pack(lengths: np.ndarray, capacity: int, key: int) -> Plan:
     begins = np.zeros(capacity + 1, np.int64)                               # next unused piece of each length
     begins[sizes] = counts[::-1].cumsum()[::-1] - counts
 
+    patterns, next_row = _patterns(sizes, counts, capacity), 0
+    n = _enough(patterns, int(lengths.sum()), capacity, whole)
+    cut = n < sum(count for count, _ in patterns)
+    if cut:
+        patterns.sort(key=lambda group: -sum(group[1]))                     # fullest first
     rows, order = [], []                                                    # of each place: its row, its piece
-    next_row = 0
-    for count, pattern in _patterns(sizes, counts, capacity):
+    for count, pattern in patterns:
         numbers = np.arange(next_row, next_row + count)
         next_row += count
         for size in pattern:
@@ -69,22 +76,45 @@ def pack(lengths: np.ndarray, capacity: int, key: int) -> Plan:
             begins[size] += count
     order = np.concatenate(order) if order else np.zeros(0, np.int64)
     rows = np.concatenate(rows) if rows else np.zeros(0, np.int64)
-    place = np.empty(next_row, np.int64)
-    place[shuffle(next_row, key ^ 0x5DEECE66D)] = np.arange(next_row)
+    document, offset, length = document[order], offset[order], length[order]
+    if cut:
+        rows, document, offset, length = _spread(rows, document, offset, length, n, capacity)
+    place = np.empty(n, np.int64)
+    place[shuffle(n, key ^ 0x5DEECE66D)] = np.arange(n)
     by_row = np.argsort(place[rows], kind="stable")
-    order = order[by_row]
-    starts = np.searchsorted(place[rows][by_row], np.arange(next_row + 1))
-    return Plan(starts, document[order], offset[order], length[order])
+    starts = np.searchsorted(place[rows][by_row], np.arange(n + 1))
+    return Plan(starts, document[by_row], offset[by_row], length[by_row])
 
 
-def n_rows(lengths: np.ndarray, capacity: int) -> int:
+def _enough(patterns: list[tuple[int, tuple[int, ...]]], n_tokens: int, capacity: int, whole: bool) -> int:
+    """How many rows are taken: those of `patterns`, or as many as leave a hundredth of their slots empty."""
+    n = sum(count for count, _ in patterns)
+    return n if whole else min(n, max(-(-n_tokens // capacity), 100 * n_tokens // (99 * capacity)))
+
+
+def _spread(rows: np.ndarray, document: np.ndarray, offset: np.ndarray, length: np.ndarray, n: int,
+            capacity: int) -> tuple[np.ndarray, ...]:
+    """The segments of the rows from `n` on, laid one behind the other over the free ends of those before, the last
+    (emptiest) row first. A row gets a stretch of this stream, and so no two pieces of a document."""
+    kept = rows < n
+    room = capacity - np.bincount(rows[kept], length[kept], n).astype(np.int64)
+    ends, filled = np.cumsum(length[~kept]), np.cumsum(room[::-1])          # where documents, and free ends, end
+    cuts = np.union1d(ends, filled[filled < ends[-1]])
+    begins = np.concatenate([[0], cuts[:-1]])
+    which, row = np.searchsorted(ends, begins, "right"), n - 1 - np.searchsorted(filled, begins, "right")
+    pieces = (row, document[~kept][which], offset[~kept][which] + begins - (ends - length[~kept])[which], cuts - begins)
+    own = rows[kept], document[kept], offset[kept], length[kept]
+    return tuple(np.concatenate(both) for both in zip(own, pieces, strict=True))
+
+
+def n_rows(lengths: np.ndarray, capacity: int, whole: bool = False) -> int:
     """How many rows `pack` takes."""
     lengths = np.asarray(lengths, np.int64)
     counts = np.bincount(lengths % capacity, minlength=capacity + 1)
     counts[0] = 0
     counts[capacity] = (lengths // capacity).sum()
     sizes = np.flatnonzero(counts)
-    return sum(count for count, _ in _patterns(sizes, counts[sizes], capacity))
+    return _enough(_patterns(sizes, counts[sizes], capacity), int(lengths.sum()), capacity, whole)
 
 
 def _patterns(sizes: np.ndarray, counts: np.ndarray, capacity: int) -> list[tuple[int, tuple[int, ...]]]:

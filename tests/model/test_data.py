@@ -14,8 +14,10 @@ from published_corpus import EOT, write_corpus
 from model.config import model_config
 from model.corpus import corpus_folder, held_out, open_corpus, tokens, verify
 from model.data import PACKING, Samples, blocks_of, corpus_samples, packing
-from model.mixture import mixed_samples
+from model.material import pretraining
+from model.mixture import PERIOD, Mixture, mixed_samples
 from model.packing import n_rows, pack
+from model.settings import Pretrain
 from model.transformer import Transformer
 from tasks.errors import UserError
 
@@ -31,9 +33,15 @@ def test_every_token_is_packed_once_and_rows_are_never_overfull(lengths, capacit
     totals = plan.totals
     assert plan.rows == n_rows(np.array(lengths, dtype=np.int64), capacity)
     assert (totals <= capacity).all() and (totals > 0).all()
-    whole = np.bincount(plan.document, minlength=len(lengths))
-    assert all(whole[i] == -(-n // capacity) for i, n in enumerate(lengths))          # split only where it must be
-    assert plan.rows <= 1.25 * -(-sum(lengths) // capacity) + 1                       # 11/9 OPT + 6/9 for BFD
+    assert plan.rows == 0 or capacity * (plan.rows - 1) < 1.0102 * sum(lengths)       # 1 % of the slots, and a row
+    whole = pack(np.array(lengths, dtype=np.int64), capacity, key, whole=True)
+    assert whole.rows == n_rows(np.array(lengths, dtype=np.int64), capacity, whole=True) >= plan.rows
+    pieces = np.bincount(whole.document, minlength=len(lengths))
+    assert all(pieces[i] == -(-n // capacity) for i, n in enumerate(lengths))         # split only where it must be
+    assert whole.rows <= 1.25 * -(-sum(lengths) // capacity) + 1                      # 11/9 OPT + 6/9 for BFD
+    assert len(plan.document) <= len(whole.document) + plan.rows                      # a cut a row at the most
+    if plan.rows == whole.rows:
+        assert plan.document.tolist() == whole.document.tolist()                      # what packs well stays whole
     for row in range(plan.rows):
         piece = plan.document[plan.starts[row]:plan.starts[row + 1]]
         assert len(set(piece)) == len(piece)
@@ -43,6 +51,15 @@ def test_padding_is_small_on_real_lengths():
     lengths = np.maximum(1, np.random.default_rng(0).lognormal(5, 1.2, 4000).astype(int))
     plan = pack(lengths, 512, 1)
     assert 1 - lengths.sum() / (plan.rows * 512) < 0.001
+    assert len(plan.document) == (-(-lengths // 512)).sum()                           # and none was cut for it
+
+
+def test_documents_of_which_two_do_not_fit_a_row_are_cut():
+    """600 tokens in rows of 1024: 41 % of the slots would be empty."""
+    plan = pack(np.full(1000, 600), 1024, 3)
+    assert 1 - 600_000 / (plan.rows * 1024) < 0.01
+    pieces = np.bincount(plan.document)
+    assert (pieces == 1).sum() > 550 and pieces.max() <= 3                            # most stay whole
 
 
 def test_the_plan_follows_its_key_alone(mill):
@@ -81,6 +98,10 @@ def documents_of(batch):
         assert (inputs[padding] == EOT).all() and (targets[padding] == -100).all()
 
 
+def inside(piece: list[int], text: list[int]) -> bool:
+    return any(text[at:at + len(piece)] == piece for at in range(len(text)))
+
+
 def whole_documents(corpus) -> list[list[int]]:
     flats = [each for group in range(len(corpus.groups)) for each in tokens(corpus, group, 5)]
     return [flat[begin:end].tolist() for flat, starts in flats
@@ -94,19 +115,21 @@ def test_an_epoch_predicts_each_token_of_each_document_once(grouped, block_token
     assert len(samples.blocks) == {1: 15, 1 << 26: 1}.get(block_tokens, len(samples.blocks)) >= 1
     whole = whole_documents(grouped)
     for epoch in (0, 1, 2):
-        found = {}
+        found, places = {}, {}
         numbers = range(epoch * samples.rows, (epoch + 1) * samples.rows)
+        for piece in zip(*(column.tolist() for column in samples.pieces(numbers.start, numbers.stop)[1:]), strict=True):
+            places.setdefault(piece[0], []).append(piece)
         for row in numbers:
             batch = samples.batch([row])
-            assert samples.n_targets([row]) == (batch.targets != -100).sum()
+            assert samples.n_targets(range(row, row + 1)) == (batch.targets != -100).sum()
             for document, first, targets in documents_of(batch):
                 found.setdefault(document, []).append((first, targets))
         for document, text in enumerate(whole):
-            pieces = found[document]                                                  # in any order: they are a chain
-            assert len(pieces) == -(-len(text) // 100)
-            chain = [next(piece for piece in pieces if piece[1] == text[at:at + 100])
-                     for at in range(0, len(text), 100)]
-            assert [first for first, _ in chain] == [EOT, *(text[at - 1] for at in range(100, len(text), 100))]
+            at, cuts = 0, {(tuple(targets), first) for first, targets in found[document]}
+            for _, offset, length in sorted(places[document]):                        # they are a chain
+                assert offset == at and (tuple(text[at:at + length]), text[at - 1] if at else EOT) in cuts
+                at += length
+            assert at == len(text) and len(places[document]) == len(found[document])
     table = pa.concat_tables(packing(grouped, samples, 2 * samples.rows, chunk=50))
     assert sum(table["length"].to_pylist()) == 2 * grouped.manifest["tokens"]
     assert table["sample_id"].to_pylist() == sorted(table["sample_id"].to_pylist())
@@ -128,8 +151,7 @@ def test_documents_left_out_are_left_out_of_large_row_groups(tmp_path):
         samples = corpus_samples(corpus, chosen, 50, 0)
         seen = {chosen[document] for at in range(0, samples.rows, 50)
                 for document, _, targets in documents_of(samples.batch(range(at, min(samples.rows, at + 50))))
-                if targets in [whole[chosen[document]][cut:cut + 50] for cut in
-                               range(0, len(whole[chosen[document]]), 50)] or pytest.fail("not its tokens")}
+                if inside(targets, whole[chosen[document]]) or pytest.fail("not its tokens")}
         assert seen == set(chosen)
     assert corpus_samples(corpus, np.array([], int), 50, 0).rows == 0
 
@@ -228,7 +250,19 @@ def test_a_mixture_has_the_shares_that_were_asked_for(grouped):
     rows = mixture.parts[1].rows
     seen = np.flatnonzero(of_books)[np.unique(sample[of_books], return_inverse=True)[1] < rows]
     assert length[seen].sum() == grouped.documents["n_tokens"].to_numpy()[books].sum()
-    assert mixture.source_epochs(last)["books"] == pytest.approx(9000 / rows)
+    assert mixture.source_epochs(last)["books"] == pytest.approx(len(np.unique(sample[of_books])) / rows, abs=0.01)
+
+
+def test_shares_are_of_tokens_whatever_the_padding():
+    """Documents of 600 tokens that are not cut leave 41 % of rows of 1024 empty, long ones nothing."""
+    parts = [Samples(lengths, lambda i: (np.zeros(600, int), None), 0, 1024, "x", 0, whole=True, index=np.arange(300))
+             for lengths in (np.full(300, 600), np.full(300, 2048))]
+    mixture = Mixture(["short", "long"], parts, [0.5, 0.5])
+    _, document, _, length = mixture.pieces(0, PERIOD)
+    assert abs(length[document < 300].sum() / length.sum() - 0.5) < 0.001
+    assert mixture.filled(range(PERIOD - 9, PERIOD + 9)).sum() == mixture.pieces(PERIOD - 9, PERIOD + 9)[3].sum()
+    assert 1 - length.sum() / (PERIOD * 1024) == pytest.approx(mixture.padding, abs=1e-4)
+    assert mixture.source_epochs(PERIOD)["short"] == pytest.approx(0.6305 * PERIOD / 300, rel=1e-3)
 
 
 def test_a_mixture_gives_the_samples_it_says(grouped):
@@ -236,8 +270,7 @@ def test_a_mixture_gives_the_samples_it_says(grouped):
     whole, index = whole_documents(grouped), mixture.index
     batch = mixture.batch([*range(65_530, 65_546), -1])                               # over the end of a period
     for document, _, targets in documents_of(batch):
-        text = whole[index[document]]
-        assert targets in [text[at:at + 64] for at in range(0, len(text), 64)]
+        assert inside(targets, whole[index[document]])
     assert mixture.n_targets(range(65_530, 65_546)) == (batch.targets != -100).sum()
     assert mixture.segments(65_540) == list(zip(*(c.tolist() for c in mixture.pieces(65_540, 65_541)[1:]), strict=True))
     again = mixed_samples(grouped, np.arange(210), 64, 0, WEIGHTS, 9000).batch([65_540])
@@ -283,6 +316,27 @@ def test_held_out_documents_are_stable_and_few(mill, tmp_path):
     assert (larger[held]).all() and 15 <= larger.sum() <= 45                          # a larger fraction holds the same
     few = open_corpus(str(write_corpus(tmp_path, documents=6)))
     assert held_out(few, 0.01, 8).sum() == 3
+
+
+def test_the_held_out_documents_of_the_loop_are_of_every_source(tmp_path):
+    """A corpus lies by source and crawl: what an evaluation reads must not be what arrived first."""
+    folder = write_corpus(tmp_path, documents=300)
+    for shard, source in enumerate(("books", "web")):
+        path = folder / f"tokens/shard-{shard:05d}.parquet"
+        table = pq.read_table(path)
+        table = table.set_column(1, "source", pa.array([source] * len(table)))
+        table = table.set_column(3, "language", pa.array([None if shard else "en"] * len(table), pa.string()))
+        pq.write_table(table, path, write_page_checksum=True)
+    corpus = open_corpus(str(folder))
+    config = {"corpus": {"folder": str(folder), "manifest_sha256": corpus.digest}}
+    given, shape = {"held_out": 0.5, "evaluate_rows": 99, "mixture": {"web": 1}}, model_config("tiny", vocab_size=261)
+    material = pretraining(config, Pretrain(**given), shape, 64)
+    assert {name: which.sum() > 1 for name, which in material.groups.items()} == {"books": True, "web": True}
+    assert material.held_out.lengths.sum() <= 99 * 64 < material.held_out.lengths.sum() + 700
+    assert material.held_out.segments(0) and material.held_out.whole
+    by_language = pretraining(config, Pretrain(**given, evaluate_by="language"), shape, 64)
+    assert sorted(by_language.groups) == ["en", "unknown"]
+    assert (by_language.held_out.index == material.held_out.index).all()
 
 
 def test_a_missing_or_changed_version_is_named(tmp_path):
