@@ -211,7 +211,7 @@ class Processes(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    launcher: Literal["torchrun", "deepspeed"] = Field("torchrun", description="Which launcher starts the ranks.")
+    launcher: Literal["torchrun", "deepspeed"] = Field("torchrun", description="Which launcher starts the ranks, where there are several.")
     processes: int = Field(0, ge=0, description="Ranks on this machine; 0: one a GPU, or one on CPU.")
     threads: int = Field(0, ge=0, description="OMP threads a rank; 0: the machine's cores divided by its ranks.")
     nodes: int = Field(1, ge=1, description="Machines that share the data root; the same command on each.")
