@@ -180,12 +180,13 @@ class Root:
                 self.write_bytes(target, file.read())
 
     @contextlib.contextmanager
-    def lock(self, path: str, what: str) -> Iterator[None]:
+    def lock(self, path: str, what: str) -> Iterator[int | None]:
         """Holds `path` as a lock while the block runs.
 
         On a local disk the lock is the kernel's (flock): it ends with the process that holds it,
-        however that ends. On an object store it is a file put there on the condition that none
-        exists. Raises UserError when another process holds it; `what` names what is locked.
+        however that ends, and a process that inherits the descriptor given here holds it too. On an
+        object store it is a file put there on the condition that none exists. Raises UserError when
+        another process holds it, or the file system has no locks; `what` names what is locked.
         """
         target = self.at(path)
         holder = f"process {os.getpid()} since {time.strftime('%Y-%m-%d %H:%M:%S')}"
@@ -194,16 +195,22 @@ class Root:
             with open(target, "a+") as file:
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except OSError:
+                except BlockingIOError:
                     file.seek(0)
                     raise UserError(
                         f"{what} is locked by another process ({file.read().strip() or 'unknown'}); "
                         f"wait for it to end, or stop it"
                     ) from None
+                except OSError as error:        # ENOLCK, ENOSYS, ENOTSUP: NFS without its lock service, Lustre
+                    raise UserError(
+                        f"{target}: this file system gives no locks ({error.strerror}), and without them two processes "
+                        f"may write {what} at once: mount it with them (Lustre: the option flock; NFS: version 4, or "
+                        "its lock service), or set GRISTMILL_HOME to another"
+                    ) from None
                 file.truncate(0)
                 file.write(holder)
                 file.flush()
-                yield
+                yield file.fileno()
             return
         try:
             self.fs.pipe_file(target, holder.encode(), mode="create")
@@ -212,7 +219,7 @@ class Root:
                 f"{what} is locked ({self.read_bytes(path).decode()}); if that process is gone, remove {self.url(path)}"
             ) from None
         try:
-            yield
+            yield None
         finally:
             self.remove(path)
 

@@ -103,6 +103,16 @@ def test_one_at_a_time_holds_the_lock_and_a_dead_process_none(root):
         pass
 
 
+def test_a_file_system_without_locks_is_not_taken_for_one_that_is_locked(root, monkeypatch):
+    def flock(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with pytest.raises(UserError, match="this file system gives no locks .No locks available"):
+        with root.lock("lock", "the corpus x"):
+            pass
+
+
 def test_the_lock_of_an_object_store():
     root = Root("memory://lock-test")
     with root.lock("lock", "the corpus x"):
