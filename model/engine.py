@@ -18,6 +18,7 @@ from torch.nn.utils import clip_grad_norm_, get_total_norm
 
 from model import state
 from model.convert import load_weights
+from model.memory import BUCKET
 from model.optimizer import optimizer, set_rate
 from model.settings import Optimisation
 from model.transformer import Transformer
@@ -253,9 +254,6 @@ def check_compiler(device: torch.device) -> None:
     if not os.environ.get("CXX" if device.type == "cpu" else "CC") and not any(map(shutil.which, known)):
         raise UserError(f"setting compile: torch.compile needs a compiler, and {', '.join(known)} are not on PATH: "
                         "apt-get install g++, or set compile to false")
-
-
-BUCKET = 500_000_000                        # DeepSpeed's reduce_bucket_size, in values
 
 
 def deepspeed_config(settings: Optimisation, accumulate: int, use_bf16: bool, parameters: int,

@@ -23,7 +23,7 @@ from model.config import ModelConfig, check_fit
 from model.convert import initial_weights
 from model.data import Batch, Samples
 from model.energy import Meter, peak_flops
-from model.engine import BUCKET, DeepSpeed, Torch, bf16, start
+from model.engine import DeepSpeed, Torch, bf16, start
 from model.material import Material, pretraining
 from model.memory import sentence
 from model.objective import objective
@@ -117,9 +117,11 @@ def train(config: dict, settings: Optimisation, prepare: Callable = pretraining)
         boards = open_boards(folder, config["run"], settings, done["step"])
         print(f"{config['run']}: {model_config.parameters:,} parameters, {samples.rows} rows of {length} an epoch, "
               f"{world} x {device.type}, {settings.engine} ZeRO {settings.zero_stage}, step {done['step']}", flush=True)
-        print(sentence(model_config, settings.micro_batch, length, stage=settings.zero_stage, ranks=world,
+        there = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else 0
+        print(sentence(model_config, settings.micro_batch, length, there, stage=settings.zero_stage, ranks=world,
                        bf16=bf16(settings, device), checkpointing=settings.activation_checkpointing,
-                       engine=settings.engine, bucket=min(BUCKET, model_config.parameters)), flush=True)
+                       engine=settings.engine, optimizer=settings.optimizer, offload=settings.offload,
+                       z_loss=settings.z_loss), flush=True)
     meter, began = Meter(device.index, settings.cpu_watts), time.monotonic()
     metrics = open(folder / "metrics.jsonl", "a", buffering=1) if rank == 0 else None
     flops = model_config.flops_per_token(length)

@@ -66,8 +66,7 @@ def main() -> None:
         speed = float(np.median([line["tokens_per_second"] for line in lines]))
         mfu = [line["mfu"] for line in lines if "mfu" in line]
         expected = memory(shape, given.micro_batch, length, stage=settings.zero_stage, ranks=world,
-                          checkpointing=settings.activation_checkpointing, engine=settings.engine,
-                          bucket=min(500_000_000, shape.parameters))
+                          checkpointing=settings.activation_checkpointing, engine=settings.engine)
         peak = torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else float("nan")
         print(f"{given.preset}, {shape.parameters / 1e6:.1f}M, {world} ranks, batch {batch} x {length}: {speed:,.0f} "
               f"tokens/s, MFU {np.median(mfu) if mfu else float('nan'):.1%}, peak {peak:.2f} GiB of predicted "

@@ -1,21 +1,34 @@
 """Memory that is predicted before a run, beside the bytes of the tensors that are there."""
 
+import weakref
+
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from model.config import PRESETS, model_config
 from model.engine import Torch
-from model.memory import activations, largest_micro_batch, layer_activations, memory, sentence, table
+from model.memory import (
+    activations,
+    cast_parameters,
+    hidden_parameters,
+    largest_micro_batch,
+    layer_activations,
+    memory,
+    sentence,
+    table,
+)
+from model.objective import objective
 from model.settings import Optimisation
 from model.transformer import Transformer, token_losses
 
 FORMS = {"tiny": {}, "gpt2-tiny": {}, "qwen3-tiny": {}, "bert-tiny": {"context": 256}}
 
 
-def kept_for_backward(config, rows: int, length: int, bf16: bool) -> int:
+def kept_for_backward(config, rows: int, length: int, bf16: bool, cast: bool = False) -> int:
     """Bytes that autograd keeps of a forward pass and its loss, weights left out."""
     model = Transformer(config, "sdpa").initialise(0)
-    model = model.bfloat16() if bf16 else model
+    model = model.bfloat16() if bf16 and not cast else model
     weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
     kept = {}
 
@@ -25,7 +38,9 @@ def kept_for_backward(config, rows: int, length: int, bf16: bool) -> int:
 
     tokens = torch.randint(0, config.vocab_size, (rows, length))
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        loss = token_losses(model(tokens), tokens).sum()
+        with torch.autocast("cpu", torch.bfloat16, enabled=cast):
+            logits = model(tokens)
+        loss = token_losses(logits, tokens).sum()
     assert loss.isfinite()
     return sum(storage.nbytes() for place, storage in kept.items() if place not in weights)
 
@@ -39,9 +54,53 @@ def test_activations_are_those_that_autograd_keeps(preset, bf16):
     assert found == pytest.approx(2 * 96 * (activations(config, bf16) + softmax), rel=2e-3)
 
 
-def test_the_state_is_that_of_the_engine():
+@pytest.mark.parametrize("preset", ["tiny", "gpt2-tiny", "qwen3-tiny"])     # layer norms are in bf16 on CPUs alone
+def test_autocast_keeps_its_bf16_weights_and_a_residual_stream_in_fp32(preset):
+    config = model_config(preset, vocab_size=512)
+    softmax = 4 * config.vocab_size
+    found = kept_for_backward(config, 2, 96, True, cast=True) - 2 * 96 * softmax
+    expected = memory(config, 2, 96, engine="torch")
+    assert expected.buffers == 2 * cast_parameters(config)
+    assert found == pytest.approx(expected.activations + expected.buffers, rel=2e-3)
+
+
+class Alive(TorchDispatchMode):
+    """The most bytes that tensors made meanwhile held at once."""
+
+    def __init__(self):
+        super().__init__()
+        self.now = self.most = 0
+        self.known = weakref.WeakSet()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, (tuple, list)) else [result]:
+            if isinstance(tensor, torch.Tensor) and tensor.untyped_storage() not in self.known:
+                storage = tensor.untyped_storage()
+                self.known.add(storage)
+                self.now += storage.nbytes()
+                self.most = max(self.most, self.now)
+                weakref.finalize(storage, self.gone, storage.nbytes())
+        return result
+
+    def gone(self, size: int) -> None:
+        self.now -= size
+
+
+@pytest.mark.parametrize(("z_loss", "bf16"), [(0.0, False), (0.0, True), (1e-4, False), (1e-4, True)])
+def test_the_loss_needs_so_many_copies_of_the_logits(z_loss, bf16):
+    config, dtype = model_config("tiny", vocab_size=50_000), torch.bfloat16 if bf16 else torch.float32
+    hidden, head = torch.randn(64, 8, dtype=dtype), torch.randn(50_000, 8, dtype=dtype, requires_grad=True)
+    with Alive() as alive:
+        total, _ = objective(torch.nn.functional.linear(hidden, head), torch.randint(0, 50_000, (64,)), z_loss)
+        total.backward()
+    assert alive.most == pytest.approx(memory(config, 1, 64, z_loss=z_loss).logits, rel=0.05)
+
+
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+def test_the_state_is_that_of_the_engine(kind):
     config = model_config("tiny", vocab_size=512)
-    settings = Optimisation(engine="torch", batch=1, micro_batch=1)
+    settings = Optimisation(engine="torch", batch=1, micro_batch=1, optimizer=kind)
     engine = Torch(Transformer(config).initialise(0), settings, torch.device("cpu"))
     tokens = torch.randint(0, 512, (1, 16))
     token_losses(engine.model(tokens), tokens).mean().backward()
@@ -50,17 +109,38 @@ def test_the_state_is_that_of_the_engine():
     engine.optimizer.step()
     moments = sum(value.nbytes for state in engine.optimizer.state.values() for value in state.values()
                   if value.dim())
-    found = memory(config, 1, 16, engine="torch", bf16=False)
+    found = memory(config, 1, 16, engine="torch", bf16=False, optimizer=kind)
     assert (found.weights, found.gradients, found.optimizer) == (sum(p.nbytes for p in weights), gradients, moments)
 
 
 def test_what_zero_shards_is_shared():
     config = model_config("gpt2-124m", vocab_size=50257)
     n = config.parameters
-    alone = {stage: memory(config, 0, 1024, stage=stage, bucket=0).total for stage in (1, 2, 3)}
-    assert set(alone.values()) == {16 * n}                                  # 2 + 2 + 12, as the paper counts
-    eight = [memory(config, 0, 1024, stage=stage, ranks=8, bucket=0).total / n for stage in (1, 2, 3)]
-    assert eight == pytest.approx([4 + 12 / 8, 2 + 14 / 8, 16 / 8], abs=1e-6)
+    for ranks, expected in ((1, [16, 16, 16]), (8, [4 + 12 / 8, 2 + 14 / 8, 16 / 8])):     # 2 + 2 + 12, as the paper
+        each = [memory(config, 0, 1024, stage=stage, ranks=ranks) for stage in (1, 2, 3)]
+        found = [(one.weights + one.gradients + one.optimizer) / n for one in each]
+        assert found == pytest.approx(expected, abs=1e-6)
+        # a step holds the gradients, their flat copy and that in fp32 (2 + 2 + 4 bytes); ZeRO-3 its bucket too
+        assert [one.step / n for one in each] == pytest.approx([8 / ranks, 8 / ranks, 8 / ranks + 2], abs=1e-6)
+        # the bucket is no larger than the model, under ZeRO-3 its weights are there whole as well
+        assert [one.buffers for one in each] == [2 * n, 2 * n, 4 * n]
+    fp32 = memory(config, 0, 1024, stage=1, bf16=False, bucket=1000)
+    assert (fp32.buffers, fp32.total) == (4000, 4 * n + 12 * n + 8 * n)     # the step is the worst without a batch
+
+
+def test_what_else_a_step_and_offloading_change():
+    config = model_config("gpt2-124m", vocab_size=50257)
+    n, hidden = config.parameters, 12 * 12 * 768**2
+    assert hidden_parameters(config) == hidden
+    alone, two = (memory(config, 0, 0, engine="torch", ranks=ranks) for ranks in (1, 2))
+    assert (alone.step, two.step) == (4 * n, 8 * n)                         # the gradients, sent as one flat copy
+    muon = memory(config, 0, 0, engine="torch", ranks=2, optimizer="muon")
+    assert (muon.step, muon.optimizer) == (8 * n + 4 * hidden, 8 * n - 4 * hidden)
+    held = {(stage, offload): memory(config, 0, 0, stage=stage, offload=offload) for stage, offload in
+            ((1, "optimizer"), (2, "optimizer"), (3, "optimizer"), (3, "parameters"))}
+    assert all(one.optimizer == 0 for one in held.values())
+    assert [one.gradients for one in held.values()] == [2 * n, 0, 0, 0]
+    assert [one.weights for one in held.values()] == [2 * n, 2 * n, 2 * n, 0]
 
 
 def test_checkpointing_keeps_an_input_a_layer_and_one_layer():
@@ -78,7 +158,10 @@ def test_the_table_goes_from_a_million_to_seven_billion():
     rows = table(8, 80, 32000)
     sizes = [float(row["parameters"].rstrip("M").replace(",", "")) for row in rows]
     assert [row["preset"] for row in rows] == list(PRESETS) and min(sizes) < 5 and max(sizes) > 6700
-    assert "predicted: 0.97 GiB" in sentence(model_config("tiny", vocab_size=512), 4, 256)
+    tiny = model_config("tiny", vocab_size=512)
+    assert "predicted: 0.04 GiB" in sentence(tiny, 4, 256) and "warning" not in sentence(tiny, 4, 256, 1 << 30)
+    assert "warning: the GPU has 0.02 GiB: lower micro_batch, set activation_checkpointing" in sentence(
+        tiny, 4, 256, 1 << 24)
 
 
 @pytest.mark.parametrize(("preset", "rows", "published"), [
