@@ -11,13 +11,17 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
+
+from model.memory import ROOM
 from tasks.errors import UserError
 
 STOPPED = 143                               # exit status after SIGTERM, as a shell reports it
 
 
 def run_main(work: Callable[[dict], object]) -> None:
-    """Runs work(config) on the configuration file named in argv; exits 2 on a UserError, 143 when work returns None.
+    """Runs work(config) on the configuration file named in argv; exits 2 on a UserError and where the GPU's memory or
+    the disk is full, 143 when work returns None.
 
     The message of a UserError, or that the run was stopped, goes into error.json beside it, where tasks/launch looks.
     """
@@ -31,9 +35,13 @@ def run_main(work: Callable[[dict], object]) -> None:
     try:
         config = json.loads(path.read_text())
         result = work(config)
-    except UserError as error:
-        (path.parent / "error.json").write_text(json.dumps({"message": str(error)}))
-        print(f"error: {error}", file=sys.stderr, flush=True)
+    except (UserError, torch.OutOfMemoryError) as error:
+        message = str(error)
+        if isinstance(error, torch.OutOfMemoryError):
+            traceback.print_exc()
+            message = f"the GPU's memory is full: {ROOM}"
+        (path.parent / "error.json").write_text(json.dumps({"message": message}))
+        print(f"error: {message}", file=sys.stderr, flush=True)
         _leave(2)
     except Exception as error:
         traceback.print_exc()

@@ -1,11 +1,14 @@
 """Memory that is predicted before a run, beside the bytes of the tensors that are there."""
 
+import json
+import sys
 import weakref
 
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from model import process
 from model.config import PRESETS, model_config
 from model.engine import Torch
 from model.memory import (
@@ -170,3 +173,19 @@ def test_the_table_goes_from_a_million_to_seven_billion():
     ("bert-base", 30522, 109_514_298)])
 def test_the_published_models_have_their_published_sizes(preset, rows, published):
     assert model_config(preset, vocab_size=rows).parameters == published
+
+
+def test_a_full_gpu_is_said_with_what_to_do(tmp_path, monkeypatch):
+    (tmp_path / "config.json").write_text("{}")
+    monkeypatch.setattr(process, "_leave", sys.exit)
+    monkeypatch.setattr(process, "_die_with_parent", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["train", str(tmp_path / "config.json")])
+
+    def work(config):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    with pytest.raises(SystemExit) as left:
+        process.run_main(work)
+    message = json.loads((tmp_path / "error.json").read_text())["message"]
+    assert left.value.code == 2 and message.startswith("the GPU's memory is full: lower micro_batch")
+    assert all(setting in message for setting in ("activation_checkpointing", "zero_stage", "offload"))
