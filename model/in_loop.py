@@ -38,7 +38,7 @@ def check(settings: Optimisation, config: ModelConfig) -> None:
 def scores(engine, tokenizer: Tokenizer, settings: Optimisation, config: ModelConfig, device: torch.device) -> dict:
     """{benchmark: {"acc", "acc_norm", "acc_bytes"}} of the first questions of each file, zero-shot.
 
-    Every rank scores all of them: under ZeRO-3 they must take the same forward passes.
+    The ranks share them (see model/likelihood), and all get the scores.
     """
     asked = Evaluate(limit=settings.benchmark_questions, batch=settings.micro_batch)
     model, found = Trained(engine, config, device), {}

@@ -5,28 +5,36 @@ the same as lm-evaluation-harness cuts (https://github.com/EleutherAI/lm-evaluat
 get_rolling_token_windows, with a context of one token).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 
 import numpy as np
 import torch
+import torch.distributed as dist
 
 from model.tokenizer import Tokenizer
 from model.transformer import Transformer, token_losses
 
 LOGITS = 1 << 28                # computed at once at most: 1 GiB in fp32
+# called with how many rows are done, of how many: who waits for a long evaluation sets it
+progress: ContextVar[Callable[[int, int], None]] = ContextVar("progress", default=lambda done, of: None)
 
 
 @torch.no_grad()
 def target_nats(model: Transformer, rows: Sequence[tuple[list[int], int]], batch: int) -> tuple[np.ndarray, np.ndarray]:
     """Of rows (tokens, n), context + 1 tokens at most: -log p in nats of the last n tokens behind those before them,
-    and whether each of these was the likeliest; two arrays (rows,)."""
+    and whether each of these was the likeliest; two arrays (rows,).
+
+    Ranks that train together share the batches, so all of them must ask. Each takes the same number of forward passes
+    (ZeRO-3 gathers weights in them) and gets the same result.
+    """
     device, room = next(model.parameters()).device, max(1, LOGITS // model.config.vocab_size)
-    nats, greedy = np.zeros(len(rows)), np.ones(len(rows), bool)
-    order = sorted(range(len(rows)), key=lambda row: -len(rows[row][0]))
-    while order:
-        taken = min(batch, max(1, room // max(1, len(rows[order[0]][0]) - 1)))
-        numbers, order = order[:taken], order[taken:]
-        width = max(1, len(rows[numbers[0]][0]) - 1)
+    rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    sums = torch.zeros(2, len(rows), dtype=torch.float64, device=device)            # nats, tokens that were likeliest
+    batches = in_batches([len(tokens) - 1 if n else 0 for tokens, n in rows], batch, room)
+    for first in range(0, len(batches), world):
+        numbers = batches[min(first + rank, len(batches) - 1)]                      # a pass too many, for the others
+        width = len(rows[numbers[0]][0]) - 1
         inputs, targets = np.zeros((len(numbers), width), np.int64), np.full((len(numbers), width), -100)
         for at, number in enumerate(numbers):
             tokens, n = rows[number]
@@ -35,13 +43,27 @@ def target_nats(model: Transformer, rows: Sequence[tuple[list[int], int]], batch
             targets[at, end - n:end] = tokens[len(tokens) - n:]
         wanted = torch.from_numpy(targets != -100)
         expected = torch.from_numpy(targets)[wanted].to(device)
-        if not len(expected):
-            continue
         logits = model(torch.from_numpy(inputs).to(device), wanted=wanted.to(device))
-        of = wanted.nonzero()[:, 0].numpy()
-        np.add.at(nats, np.array(numbers)[of], token_losses(logits, expected).double().cpu().numpy())
-        np.logical_and.at(greedy, np.array(numbers)[of], (logits.argmax(-1) == expected).cpu().numpy())
-    return nats, greedy
+        if first + rank < len(batches):
+            of = torch.tensor(numbers)[wanted.nonzero()[:, 0]].to(device)
+            sums[0].index_add_(0, of, token_losses(logits, expected).double())
+            sums[1].index_add_(0, of, (logits.argmax(-1) == expected).double())
+        progress.get()(sum(map(len, batches[:first + world])), len(rows))
+    if world > 1:
+        dist.all_reduce(sums)
+    nats, greedy = sums.cpu().numpy()
+    return nats, greedy == [n for _, n in rows]
+
+
+def in_batches(widths: Sequence[int], batch: int, room: int) -> list[list[int]]:
+    """Numbers of the rows that have a width, the widest first: `batch` of them at once, and no more than `room` places
+    unless a row alone has more."""
+    order, found = sorted((row for row, width in enumerate(widths) if width), key=lambda row: -widths[row]), []
+    while order:
+        taken = min(batch, max(1, room // widths[order[0]]))
+        found.append(order[:taken])
+        order = order[taken:]
+    return found
 
 
 def text_nats(model: Transformer, tokenizer: Tokenizer, texts: Sequence[str], batch: int) -> np.ndarray:

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from published_corpus import EOT, SPECIAL, write_corpus, write_tokenizer
 
 from model import checkpoint, in_loop
@@ -84,6 +85,25 @@ def test_what_is_likeliest_is_told(tokenizer):
     rows = [(text, 3), ([*text[:-1], (text[-1] + 1) % 320], 3), ([EOT], 0)]
     nats, greedy = target_nats(model, rows, 2)
     assert greedy.tolist() == [True, False, True] and nats[1] > nats[0] > nats[2] == 0
+
+
+def test_ranks_share_what_is_scored_and_take_as_many_passes(tokenizer, monkeypatch):
+    model, passes = Transformer(ModelConfig(**SHAPE)).initialise(0).eval(), []
+    model.register_forward_hook(lambda *_: passes.append(1))
+    rows = continuation_rows(tokenizer, [("the mill", " turns" * n) for n in range(1, 10)], 64) + [([EOT], 0)]
+    alone = target_nats(model, rows, 2)
+    assert len(passes) == 5
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(dist, "get_world_size", lambda: 2)
+    shares, calls = [], []
+    monkeypatch.setattr(dist, "all_reduce", lambda sums: shares.append(sums))
+    for rank in (0, 1):
+        monkeypatch.setattr(dist, "get_rank", lambda rank=rank: rank)
+        calls.append(len(passes))
+        target_nats(model, rows, 2)
+    assert np.diff([*calls, len(passes)]).tolist() == [3, 3]
+    assert (shares[0] + shares[1])[0].tolist() == pytest.approx(alone[0].tolist(), abs=1e-12)
+    assert (shares[0] * shares[1]).sum() == 0 and alone[1][-1]
 
 
 def test_choices_are_scored_in_all_and_by_their_length(tokenizer):
