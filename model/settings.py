@@ -34,7 +34,8 @@ class Optimisation(BaseModel):
 
     steps: int = Field(400, ge=1, description="Optimiser steps of the whole run.")
     batch: int = Field(4, ge=1, description="Sequences a step over all ranks; the loss is their mean per token.")
-    micro_batch: int = Field(4, ge=1, description="Sequences a rank takes at once; the rest is accumulated.")
+    micro_batch: int = Field(4, ge=1, description="Sequences a rank takes at once at the most: as many as divide its "
+                                                  "share of the batch; the rest is accumulated.")
     sequence_length: int | None = Field(None, ge=2, description="Tokens a sequence; the model's context if not set.")
     optimizer: Literal["adamw", "muon"] = Field("adamw", description="muon: for the matrices inside the blocks, AdamW "
                                                                      "for the rest; engine torch, or zero_stage 0 in "
@@ -206,13 +207,24 @@ def check(settings: Optimisation) -> None:
         raise UserError(f"setting offload: parameters can be offloaded under zero_stage 3, not {settings.zero_stage}")
 
 
+def at_once(settings: Optimisation, world: int) -> int:
+    """Sequences that each of `world` ranks takes at once: the most, up to `micro_batch`, that its share of the batch is
+    a multiple of. UserError where the batch cannot be shared evenly."""
+    if settings.batch % world:
+        raise UserError(f"setting batch: {settings.batch} sequences cannot be shared evenly by {world} ranks; change "
+                        "batch, or processes")
+    share = settings.batch // world
+    return next(n for n in range(min(share, settings.micro_batch), 0, -1) if share % n == 0)
+
+
 class Processes(BaseModel):
     """How the processes of a run are started."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     launcher: Literal["torchrun", "deepspeed"] = Field("torchrun", description="Which launcher starts the ranks, where there are several.")
-    processes: int = Field(0, ge=0, description="Ranks on this machine; 0: one a GPU, or one on CPU.")
+    processes: int = Field(0, ge=0, description="Ranks on this machine; 0: one a GPU, on as many as can "
+                                                "share the batch evenly, or one on CPU.")
     threads: int = Field(0, ge=0, description="OMP threads a rank; 0: the machine's cores divided by its ranks.")
     nodes: int = Field(1, ge=1, description="Machines that share the data root; the same command on each.")
     node_rank: int = Field(0, ge=0, description="Number of this machine; number 0 records the run.")

@@ -31,7 +31,7 @@ from model.optimizer import learning_rate
 from model.parametrisation import rescale
 from model.process import run_main
 from model.saver import Saver
-from model.settings import Optimisation, Pretrain, check, parse
+from model.settings import Optimisation, Pretrain, at_once, check, parse
 from model.spikes import RECENT, add_range, complaint, write_down
 from model.tokenizer import load_tokenizer
 from model.transformer import Transformer, token_losses
@@ -91,9 +91,7 @@ def train(config: dict, settings: Optimisation, prepare: Callable = pretraining)
         raise UserError("setting attention: FlexAttention has no gradients on CPUs; use auto or sdpa")
     length = settings.sequence_length or model_config.context
     check_fit(settings, model_config, 0, config["run"])
-    if settings.batch % (settings.micro_batch * world):
-        raise UserError(f"setting batch: {settings.batch} sequences are not a multiple of micro_batch "
-                        f"{settings.micro_batch} x {world} ranks; change one of them")
+    settings = settings.model_copy(update={"micro_batch": at_once(settings, world)})
     in_loop.check(settings, model_config)
     material = prepare(config, settings, model_config, length)
     tokenizer = load_tokenizer(material.tokenizer) if settings.benchmarks else None
@@ -115,8 +113,8 @@ def train(config: dict, settings: Optimisation, prepare: Callable = pretraining)
         run_folder.open_folder(folder, material.write_packing, settings.steps * settings.batch, material.tokenizer,
                                done["step"])
         boards = open_boards(folder, config["run"], settings, done["step"])
-        print(f"{config['run']}: {model_config.parameters:,} parameters, {samples.rows} rows of {length} an epoch, "
-              f"{world} x {device.type}, {settings.engine} ZeRO {settings.zero_stage}, step {done['step']}", flush=True)
+        print(f"{config['run']}: {model_config.parameters:,} parameters, {samples.rows} rows of {length} an epoch with "
+              f"{samples.padding:.2%} padding, {world} x {device.type} taking {settings.micro_batch} at once, {settings.engine} ZeRO {settings.zero_stage}, step {done['step']}", flush=True)
         there = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else 0
         print(sentence(model_config, settings.micro_batch, length, there, stage=settings.zero_stage, ranks=world,
                        bf16=bf16(settings, device), checkpointing=settings.activation_checkpointing,

@@ -4,6 +4,8 @@ import base64
 import contextlib
 import errno
 import json
+import logging
+import math
 import os
 import socket
 import sys
@@ -12,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from model import checkpoint
-from model.settings import Optimisation, Processes
+from model.settings import Optimisation, Processes, at_once
 from tasks import process_group
 from tasks.errors import UserError
 from tasks.ledger import record
@@ -24,6 +26,8 @@ STEP = ("step", "loss", "lr", "tokens", "seconds", "grad_norm", "tokens_per_seco
 TIMES = "keep_alive_interval=5,keep_alive_max_attempt=3,read_timeout=300"
 LINGER = 10.0                                   # seconds that ranks get to end after one has said what is wrong
 Progress = Callable[[dict], None]               # called with the newest line of metrics.jsonl
+
+log = logging.getLogger("gristmill.ranks")
 
 
 class Stopped(RuntimeError):
@@ -42,7 +46,7 @@ def train(root: Root, folder: Path, module: str, config: dict, settings: Optimis
     own, so that none waits for another's file. UserError while another process trains the same run.
     """
     there = gpus() if settings.device != "cpu" else 0
-    n = processes.processes or there or 1
+    n = ranks_here(settings, processes, there)
     world = n * processes.nodes
     if there and n > there:
         raise UserError(f"setting processes: {n} ranks on this machine, which has {there} GPUs (as "
@@ -50,9 +54,7 @@ def train(root: Root, folder: Path, module: str, config: dict, settings: Optimis
                         "cpu")
     if processes.node_rank >= processes.nodes:
         raise UserError(f"setting node_rank: {processes.node_rank} of {processes.nodes} nodes; they count from 0")
-    if settings.batch % (settings.micro_batch * world):
-        raise UserError(f"setting batch: {settings.batch} sequences are not a multiple of micro_batch "
-                        f"{settings.micro_batch} x {world} ranks; change one of them")
+    at_once(settings, world)
     node = f"-{processes.node_rank}" if processes.node_rank else ""
     path = folder / f"config{node}.json"
 
@@ -95,6 +97,21 @@ def train(root: Root, folder: Path, module: str, config: dict, settings: Optimis
 def _summary(folder: Path) -> dict:
     path = folder / "summary.json"
     return json.loads(path.read_text()) if path.exists() else {}
+
+
+def ranks_here(settings: Optimisation, processes: Processes, there: int) -> int:
+    """How many ranks this machine of `there` GPUs starts: as many as were asked for; or one a GPU, of which some stay
+    idle where the batch cannot be shared evenly among all; or one."""
+    least = min(processes.nodes_at_least or processes.nodes, processes.nodes)
+    worlds = range(least, processes.nodes + 1)                  # machines that the run goes on with
+    n = processes.processes or next((n for n in range(there, 1, -1)
+                                     if not any(settings.batch % (n * nodes) for nodes in worlds)), 1)
+    if not processes.processes and n < there:
+        all_of_them = math.lcm(*(there * nodes for nodes in worlds))
+        log.warning("%d of the %d GPUs of this machine stay idle: a batch of %d sequences cannot be shared evenly among "
+                    "all; one of %d can", there - n, there, settings.batch,
+                    -(-settings.batch // all_of_them) * all_of_them)
+    return n
 
 
 class _Watch:

@@ -14,7 +14,7 @@ import pytest
 from published_corpus import write_corpus
 
 from model import checkpoint
-from model.settings import Evaluate, Finetune, Pretrain, Processes
+from model.settings import Evaluate, Finetune, Pretrain, Processes, at_once
 from tasks import launch, process_group, ranks
 from tasks.errors import UserError
 from tasks.storage import Root
@@ -353,6 +353,27 @@ def test_a_rendezvous_port_in_use_and_fewer_gpus_are_said_before_anything_starts
         launch.pretrain(str(home), "mill", run="port", settings=SETTINGS, processes=Processes(processes=2))
 
 
+def test_a_machine_uses_as_many_gpus_as_can_share_the_batch(home, events, monkeypatch, caplog):
+    """The settings of the start, a batch of 4, on machines of any number of GPUs."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3,4,5,6,7")
+    started = []
+    monkeypatch.setattr(process_group, "run", lambda arguments, *_: started.append(arguments) or 1)
+    with pytest.raises(RuntimeError, match="ended with status 1"):
+        launch.pretrain(str(home), "mill", run="eight", settings=Pretrain())
+    assert started[0][started[0].index("--nproc-per-node") + 1] == "4"
+    assert "4 of the 8 GPUs of this machine stay idle: a batch of 4 sequences" in caplog.text
+    assert "one of 8 can" in caplog.text
+
+    def n(there: int, batch: int, **machines) -> int:
+        return ranks.ranks_here(Pretrain(batch=batch), Processes(**machines), there)
+
+    assert [n(there, 4) for there in (0, 1, 2, 3, 4)] == [1, 1, 2, 2, 4] and n(8, 7) == 7 and n(8, 512) == 8
+    assert n(8, 48, nodes=2) == 8 and n(8, 48, nodes=3, nodes_at_least=2) == 8 and n(8, 24, nodes=2) == 6
+    assert n(8, 5, processes=2) == 2                            # what was asked for, which is then refused
+    shared = (4, 4), (24, 2), (7, 1), (10, 2), (12, 2)
+    assert [at_once(Pretrain(batch=batch, micro_batch=4), world) for batch, world in shared] == [1, 4, 1, 1, 3]
+
+
 def test_a_launcher_that_would_start_a_mistake_again_is_ended(tmp_path, monkeypatch):
     monkeypatch.setattr(ranks, "LINGER", 0.0)
     error = tmp_path / "error.json"
@@ -380,7 +401,7 @@ def test_ranks_started_again_keep_to_a_mistake_but_not_to_a_stop(tmp_path, left,
     ({"settings": SETTINGS.model_copy(update={"preset": "huge"})}, "there are tiny"),
     ({"settings": SETTINGS.model_copy(update={"model": SMALL | {"vocab_size": 100}})}, "embedding 100 rows"),
     ({"settings": SETTINGS.model_copy(update={"sequence_length": 999})}, "longer than the model's context"),
-    ({"settings": SETTINGS.model_copy(update={"batch": 5})}, "not a multiple"),
+    ({"processes": Processes(processes=2), "settings": SETTINGS.model_copy(update={"batch": 5})}, "evenly by 2 ranks"),
     ({"settings": SETTINGS.model_copy(update={"deepspeed": "/none.json"})}, "no readable JSON"),
     ({"home": "memory://bucket"}, "local or mounted folder"),
 ])
