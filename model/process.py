@@ -1,9 +1,11 @@
 """What every process of a run does around its work: read the configuration, die with the launcher, report mistakes."""
 
+import contextlib
 import ctypes
 import errno
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -13,6 +15,7 @@ from pathlib import Path
 
 import torch
 
+from model import verdict
 from model.memory import ROOM
 from tasks.errors import UserError
 
@@ -30,8 +33,7 @@ def run_main(work: Callable[[dict], object]) -> None:
         print(f"usage: {sys.argv[0]} CONFIG.json", file=sys.stderr)
         sys.exit(2)
     path = Path(sys.argv[-1])
-    rank = int(os.environ.get("RANK", "0"))
-    _started_again(path.parent / "error.json", rank)
+    _started_again(verdict.place(path))
     try:
         config = json.loads(path.read_text())
         result = work(config)
@@ -40,40 +42,48 @@ def run_main(work: Callable[[dict], object]) -> None:
         if isinstance(error, torch.OutOfMemoryError):
             traceback.print_exc()
             message = f"the GPU's memory is full: {ROOM}"
-        (path.parent / "error.json").write_text(json.dumps({"message": message}))
+        verdict.leave(path, {"message": message})
         print(f"error: {message}", file=sys.stderr, flush=True)
         _leave(2)
     except Exception as error:
         traceback.print_exc()
         if _disk_full(error, path.parent):
-            for half in path.parent.glob("checkpoints/.*.partial"):     # makes room for the next line
-                shutil.rmtree(half, ignore_errors=True)
-            (path.parent / "error.json").write_text(json.dumps({"message": (
-                f"the disk is full: {path.parent} could not be written; free some space or lower keep_checkpoints, "
-                "and launch the same run again: it goes on from its last checkpoint")}))
+            for half in [*path.parent.glob("*.partial"), *path.parent.glob("checkpoints/*.partial")]:
+                shutil.rmtree(half, ignore_errors=True)                         # makes room for the next line
+                with contextlib.suppress(OSError):
+                    half.unlink()                                               # a file; other ranks do this too
+            verdict.leave(path, {"message": (
+                f"the disk is full: {path.parent} could not be written ({str(error) or type(error).__name__}); free "
+                "some space, raise the quota or lower keep_checkpoints, and launch the same run again: it goes on from "
+                "its last checkpoint")})
             _leave(2)
         _leave(1)
-    if result is None and rank == 0:
-        (path.parent / "error.json").write_text(json.dumps({"stopped": True}))
+    if result is None:
+        verdict.leave(path, {"stopped": True})
         _leave(STOPPED)
     _leave(0)
 
 
-def _started_again(error: Path, rank: int) -> None:
+def _started_again(error: Path) -> None:
     """What a rank said before torchrun started it again: a mistake of the user is still one, a stop is over."""
-    try:
-        about = json.loads(error.read_text())
-    except (FileNotFoundError, ValueError):
-        return
+    about = verdict.read(error)
     if "message" in about and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")):
         _leave(2)
-    if "stopped" in about and rank == 0:
+    if "stopped" in about and int(os.environ.get("LOCAL_RANK", "0")) == 0:
         error.unlink(missing_ok=True)
 
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
 def _disk_full(error: BaseException, folder: Path) -> bool:
-    """Whether that is why `error` was raised. PyTorch says "unexpected pos" then, so the disk itself is asked too."""
-    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or shutil.disk_usage(folder).free < 1 << 20
+    """Whether that is why `error` was raised.
+
+    safetensors tells the number in its text alone, and PyTorch says "unexpected pos": so the disk itself is asked too.
+    """
+    told = re.search(r"os error (\d+)", str(error))
+    return (getattr(error, "errno", None) in FULL or told is not None and int(told[1]) in FULL
+            or shutil.disk_usage(folder).free < 1 << 20)
 
 
 def _leave(status: int) -> None:

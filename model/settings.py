@@ -151,6 +151,8 @@ class Evaluate(BaseModel):
     batch: int = Field(16, ge=1, description="Sequences at once.")
     seed: int = Field(0, ge=0, description="Decides which worked examples a question gets.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU where there is one.")
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="Of the weights; auto: bf16 on GPUs with "
+                                                                           "it, else fp32.")
 
 
 # What a run that goes on may be told anew: nothing here changes what is learnt.
@@ -222,7 +224,8 @@ class Processes(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    launcher: Literal["torchrun", "deepspeed"] = Field("torchrun", description="Which launcher starts the ranks, where there are several.")
+    launcher: Literal["torchrun", "deepspeed"] = Field("torchrun", description="Which launcher starts the ranks, where "
+                                                                              "there are several.")
     processes: int = Field(0, ge=0, description="Ranks on this machine; 0: one a GPU, on as many as can "
                                                 "share the batch evenly, or one on CPU.")
     threads: int = Field(0, ge=0, description="OMP threads a rank; 0: the machine's cores divided by its ranks.")
@@ -233,6 +236,11 @@ class Processes(BaseModel):
     restarts: int = Field(3, ge=0, description="How many times the ranks of several machines are started again from "
                                                "the last checkpoint when one of them or a machine is lost (torchrun); "
                                                "a lost machine comes back by its command.")
-    nodes_at_least: int = Field(0, ge=0, description="Machines with which to go on while others are lost; 0: all.")
+    nodes_at_least: int = Field(0, ge=0, description="Machines with which to go on while others are lost; 0: all. "
+                                                     "The batch has to divide among as few.")
+    join_timeout: int = Field(3600, ge=1, description="Seconds that machines wait for one another, at the start and "
+                                                      "when one is lost, before the run ends.")
     rendezvous_id: str = Field("gristmill", description="Name that the machines of one run share.")
-    grace: float = Field(60.0, ge=0, description="Seconds that ranks get to save after SIGTERM before they are killed.")
+    grace: float = Field(60.0, ge=0, description="Seconds that ranks get to save after SIGTERM, or after the process "
+                                                 "that launched them died, before they are killed. Whoever stops a "
+                                                 "whole machine has to leave it as many: make serve leaves 75.")

@@ -55,11 +55,12 @@ def pretrain(home: str | Root, corpus: str, version: int | None = None, run: str
     config = {"kind": "pretrain", "run": run, "folder": str(folder),
               "corpus": {"folder": published.folder, **about}, "model": asdict(shape),
               "settings": settings.model_dump(mode="json"), **start}
-    if summary := _complete(folder, config):
-        return summary
-    verify(published)
     ledger = {"task": "pretrain", "corpus": about["name"], "version": about["version"], "manifest": published.digest,
               "model_parameters": shape.parameters}
+    if summary := _complete(folder, config):
+        ranks.settle(root, folder, run, ledger, run_id)
+        return summary
+    verify(published)
     return ranks.train(root, folder, "model.train", config, settings, processes or Processes(), ledger, progress,
                        run_id)
 
@@ -86,11 +87,12 @@ def finetune(home: str | Root, base: str, rows: str, run: str | None = None, set
               "rows": os.path.abspath(rows) if "://" not in rows else rows,
               "tokenizer": str(last.parent.parent / "tokenizer"), "initial": str(last / checkpoint.WEIGHTS),
               "about": {"base": below}, "model": was["model"], "settings": settings.model_dump(mode="json")}
-    if summary := _complete(folder, config):
-        return summary
     ledger = {"task": "finetune", "base": weights, "corpus": below["corpus"]["name"],
               "version": below["corpus"]["version"], "manifest": below["corpus"]["manifest_sha256"],
               "model_parameters": shape.parameters}
+    if summary := _complete(folder, config):
+        ranks.settle(root, folder, run, ledger, run_id)
+        return summary
     return ranks.train(root, folder, "model.finetune", config, settings, processes or Processes(), ledger, progress,
                        run_id)
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from model import checkpoint
+from model import checkpoint, verdict
 from model.settings import Optimisation, Processes, at_once
 from tasks import process_group
 from tasks.errors import UserError
@@ -25,6 +25,9 @@ STEP = ("step", "loss", "lr", "tokens", "seconds", "grad_norm", "tokens_per_seco
 # seconds: between signs of life, signs missed until a machine counts as lost, waiting for the first machine's store
 TIMES = "keep_alive_interval=5,keep_alive_max_attempt=3,read_timeout=300"
 LINGER = 10.0                                   # seconds that ranks get to end after one has said what is wrong
+SUMMARY = "summary.json"
+LATE = 60.0                                     # seconds after which another machine's file is seen on a shared disk
+RECORDED = "recorded.json"                      # the step up to which the ledger knows the run, and whether it ended
 Progress = Callable[[dict], None]               # called with the newest line of metrics.jsonl
 
 log = logging.getLogger("gristmill.ranks")
@@ -43,7 +46,8 @@ def train(root: Root, folder: Path, module: str, config: dict, settings: Optimis
     """Runs `module` on `config` in as many ranks as `processes` says, and returns the summary that they leave.
 
     With several nodes the first one alone (node_rank 0) locks the run and records; each reads a configuration of its
-    own, so that none waits for another's file. UserError while another process trains the same run.
+    own and has a verdict of its own, so that none waits for another's file. UserError while another process trains the
+    same run, or while ranks of one that died still save.
     """
     there = gpus() if settings.device != "cpu" else 0
     n = ranks_here(settings, processes, there)
@@ -55,18 +59,23 @@ def train(root: Root, folder: Path, module: str, config: dict, settings: Optimis
     if processes.node_rank >= processes.nodes:
         raise UserError(f"setting node_rank: {processes.node_rank} of {processes.nodes} nodes; they count from 0")
     at_once(settings, world)
+    for nodes in range(processes.nodes_at_least or processes.nodes, processes.nodes):
+        if settings.batch % (n * nodes):
+            raise UserError(f"setting batch: {settings.batch} sequences cannot be shared evenly by {n * nodes} ranks, with "
+                            f"which nodes_at_least {processes.nodes_at_least} lets the run go on; change one of them")
     node = f"-{processes.node_rank}" if processes.node_rank else ""
     path = folder / f"config{node}.json"
 
-    def launch(look: Callable[[], None]) -> None:
+    def launch(look: Callable[[], None], held: int | None = None) -> dict:
         write(path, config)
-        run(command(processes, n, module, path), folder / f"log{node}.txt", folder / "error.json",
-            environment(root, processes, n), processes.grace, look)
+        before = _stamp(folder / SUMMARY)
+        run(command(processes, n, module, path), folder / f"log{node}.txt", verdict.place(path),
+            environment(root, processes, n), processes.grace, look, held)
+        return _new_summary(folder, before)
 
     if node:
-        launch(lambda: None)
-        return _summary(folder) | {"skipped": False, "folder": str(folder)}
-    with root.lock(f"trainings/{folder.name}/lock", f"the training run {folder.name!r}"):
+        return launch(lambda: None) | {"skipped": False, "folder": str(folder)}
+    with root.lock(f"trainings/{folder.name}/lock", f"the training run {folder.name!r}") as held:
         ledger |= {"world_size": world, "zero_stage": settings.zero_stage if settings.engine == "deepspeed" else 0,
                    "settings": {**config["settings"], "model": config["model"]},
                    "device": "gpu" if gpus() and settings.device != "cpu" else "cpu"}
@@ -74,7 +83,7 @@ def train(root: Root, folder: Path, module: str, config: dict, settings: Optimis
         record(root, "training", config["run"], {"state": "started", **ledger}, run_id)
         outcome, reason = "failed", None
         try:
-            launch(watch.look)
+            summary = launch(watch.look, held)
             watch.look()
             outcome = "ok"
         except (UserError, RuntimeError) as error:
@@ -86,17 +95,38 @@ def train(root: Root, folder: Path, module: str, config: dict, settings: Optimis
         finally:
             watch.progress = None  # what it raises ended the wait: it must not keep the end out of the ledger
             watch.look()
-            summary = _summary(folder)
-            ended = {"steps": watch.step, "tokens": watch.tokens, "loss_first": watch.first, "loss_last": watch.last}
-            ended |= {key: summary[key] for key in ("seconds", "energy_joules") if key in summary}
-            record(root, "training", config["run"], {"state": "ended", "outcome": outcome, "reason": reason, **ledger,
-                                                     **ended, "energy_method": summary.get("energy_how")}, run_id)
+            watch.end(outcome, reason, ledger)
     return summary | {"skipped": False, "folder": str(folder)}
 
 
-def _summary(folder: Path) -> dict:
-    path = folder / "summary.json"
-    return json.loads(path.read_text()) if path.exists() else {}
+def settle(root: Root, folder: Path, run: str, ledger: dict, run_id: str | None) -> None:
+    """Puts into the ledger what a process that was killed behind a run's last step could not; once."""
+    marker = folder / RECORDED
+    if not marker.exists() or json.loads(marker.read_text())["ended"]:
+        return
+    with contextlib.suppress(UserError), root.lock(f"trainings/{folder.name}/lock", run):   # else it is still recorded
+        watch = _Watch(root, folder, run, None, run_id)
+        watch.look()
+        watch.end("ok", None, ledger)
+
+
+def _new_summary(folder: Path, before: tuple | None) -> dict:
+    """The summary that a launch left; on a shared file system it may be seen late. Stopped where none comes."""
+    deadline = time.monotonic() + LATE
+    while _stamp(folder / SUMMARY) in (None, before):
+        if time.monotonic() > deadline:
+            raise Stopped(f"{folder.name}: its processes ended and left no {SUMMARY}; launch it again to go on")
+        time.sleep(0.2)
+    return json.loads((folder / SUMMARY).read_text())
+
+
+def _stamp(path: Path) -> tuple | None:
+    """Changes when a file is written anew, whatever the clocks of the machines say; None where there is none."""
+    try:
+        about = path.stat()
+    except FileNotFoundError:
+        return None
+    return about.st_ino, about.st_mtime_ns, about.st_size
 
 
 def ranks_here(settings: Optimisation, processes: Processes, there: int) -> int:
@@ -117,17 +147,35 @@ def ranks_here(settings: Optimisation, processes: Processes, there: int) -> int:
 class _Watch:
     """Follows metrics.jsonl and checkpoints/: progress as it comes, the ledger once a checkpoint makes steps durable.
 
-    Steps behind the last checkpoint are computed again after a crash; recording them late records them once.
+    Steps behind the last checkpoint are computed again after a crash; recording them late records them once. How far
+    it has recorded is written down after it has: what a killed process left out is made up for by the next one.
     """
 
     def __init__(self, root: Root, folder: Path, run: str, progress: Progress | None, run_id: str | None):
         self.root, self.folder, self.run, self.progress, self.run_id = root, folder, run, progress, run_id
         known = checkpoint.latest(folder / "checkpoints")
-        self.recorded = checkpoint.step(known) if known else 0
+        if (folder / RECORDED).exists():
+            self.recorded = json.loads((folder / RECORDED).read_text())["step"]
+        else:
+            self.recorded = checkpoint.step(known) if known else 0
+        self._mark(False)
         self.step = self.tokens = 0
         self.first = self.last = None
         self.lines: dict[int, dict] = {}                # steps that no recorded checkpoint holds yet
         self.file, self.at = None, 0
+
+    def _mark(self, ended: bool) -> None:
+        write(self.folder / RECORDED, {"step": self.recorded, "ended": ended})
+
+    def end(self, outcome: str, reason: str | None, ledger: dict) -> None:
+        """Records how the run ended."""
+        path = self.folder / SUMMARY
+        summary = json.loads(path.read_text()) if path.exists() else {}
+        ended = {"steps": self.step, "tokens": self.tokens, "loss_first": self.first, "loss_last": self.last}
+        ended |= {key: summary[key] for key in ("seconds", "energy_joules") if key in summary}
+        record(self.root, "training", self.run, {"state": "ended", "outcome": outcome, "reason": reason, **ledger,
+                                                 **ended, "energy_method": summary.get("energy_how")}, self.run_id)
+        self._mark(outcome == "ok")
 
     def look(self) -> None:
         if self._read() and self.progress:
@@ -183,6 +231,7 @@ class _Watch:
                         "step": line["step"], "task": task, "domain": "in the loop, 0-shot", "metric": metric,
                         "value": value}, self.run_id)
         self.recorded = step
+        self._mark(False)
 
 
 def command(processes: Processes, n: int, module: str, config: Path) -> list[str]:
@@ -206,13 +255,14 @@ def command(processes: Processes, n: int, module: str, config: Path) -> list[str
         # the first machine has the store where all meet: guessing it from names fails behind aliases and proxies
         torchrun += ["--nnodes", str(nodes) if least == nodes else f"{least}:{nodes}", "--rdzv-backend", "c10d",
                      "--rdzv-endpoint", processes.rendezvous, "--rdzv-id", processes.rendezvous_id,
-                     "--rdzv-conf", f"is_host={int(processes.node_rank == 0)},{TIMES}",
-                     "--max-restarts", str(processes.restarts)]
+                     "--rdzv-conf", f"is_host={int(processes.node_rank == 0)},join_timeout={processes.join_timeout},"
+                                    + TIMES, "--max-restarts", str(processes.restarts)]
         if processes.address:
             torchrun += ["--local-addr", processes.address]
     else:
         torchrun += ["--standalone"]
-    return [*torchrun, "-m", module, str(config)]
+    # its own logs are empty, as ranks write to ours; else it leaves a folder of them in /tmp
+    return [*torchrun, "--log-dir", os.devnull, "-m", module, str(config)]
 
 
 def _check_rendezvous(processes: Processes) -> None:
@@ -268,43 +318,51 @@ def environment(root: Root, processes: Processes, n: int) -> dict[str, str]:
 
 
 def run(arguments: list[str], log: Path, error: Path, environment: dict, grace: float,
-        look: Callable[[], None]) -> None:
+        look: Callable[[], None], held: int | None = None) -> None:
     """Runs a launcher to its end. Raises UserError with what a rank left in `error`, Stopped, or RuntimeError.
 
     A mistake of the user that a rank leaves there is the last word: a launcher that would start ranks again is ended.
+    What ranks of other machines left beside it since the start counts too, unless those here ended well.
     """
     error.unlink(missing_ok=True)
+    before = {path: _stamp(path) for path in error.parent.glob("error*.json")}
     since: list[float] = []
+
+    def said() -> dict:
+        """A mistake anywhere, or else what was said here, or elsewhere."""
+        new = [verdict.read(path) for path in [error, *sorted(error.parent.glob("error*.json"))]
+               if _stamp(path) != before.get(path)]
+        return next((about for about in new if "message" in about), next(filter(None, new), {}))
 
     def watch() -> None:
         look()
-        if "message" in _verdict(error):
+        if "message" in said():
             since.append(time.monotonic())
             if since[-1] - since[0] > LINGER:
                 raise _Mistake
 
     try:
-        status = process_group.run(arguments, log, environment, grace, watch)
+        status = process_group.run(arguments, log, environment, grace, watch, held,
+                                   "deepspeed.launcher.launch" in arguments)
     except _Mistake:
         status = 1
-    if status == 0:
-        return
-    about = _verdict(error)
+    about = said() if status else verdict.read(error)
+    if status and "message" in about:
+        raise UserError(about["message"])
     if about.get("stopped"):
         raise Stopped(f"{error.parent.name}: stopped with a checkpoint; launch it again to go on")
-    if "message" in about:
-        raise UserError(about["message"])
-    tail = log.read_text(errors="replace").splitlines()[-30:] if log.exists() else []
-    raise RuntimeError(f"{error.parent.name}: a process of the run ended with status {status}; {log} ends with:\n"
-                       + "\n".join(tail))
+    if status:
+        raise RuntimeError(f"{error.parent.name}: a process of the run ended with status {status}; {log} ends with:\n"
+                           + _tail(log))
 
 
-def _verdict(error: Path) -> dict:
-    """What a rank left in error.json: {"message"} or {"stopped"}; {} when nothing, or half of it, is there."""
-    try:
-        return json.loads(error.read_text())
-    except (FileNotFoundError, ValueError):
-        return {}
+def _tail(log: Path, lines: int = 30, size: int = 1 << 16) -> str:
+    """The last lines of a log that may have grown for weeks."""
+    if not log.exists():
+        return ""
+    with open(log, "rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - size))
+        return "\n".join(file.read().decode(errors="replace").splitlines()[-lines:])
 
 
 def gpus() -> int:

@@ -318,10 +318,11 @@ def test_commands_of_the_launchers(monkeypatch):
     torchrun = ranks.command(Processes(nodes=2, rendezvous="first:29400"), 8, "model.train", config)
     assert torchrun[1:] == ["-m", "torch.distributed.run", "--nproc-per-node", "8", "--nnodes", "2", "--rdzv-backend",
                             "c10d", "--rdzv-endpoint", "first:29400", "--rdzv-id", "gristmill", "--rdzv-conf",
-                            f"is_host=1,{ranks.TIMES}", "--max-restarts", "3", "-m", "model.train", "config.json"]
+                            f"is_host=1,join_timeout=3600,{ranks.TIMES}", "--max-restarts", "3", "--log-dir",
+                            "/dev/null", "-m", "model.train", "config.json"]
     fewer = ranks.command(Processes(nodes=4, nodes_at_least=2, node_rank=3, rendezvous="first:29400", restarts=9,
                                     address="10.0.0.4"), 8, "model.train", config)
-    assert {"2:4", f"is_host=0,{ranks.TIMES}", "9", "--local-addr", "10.0.0.4"} < set(fewer)
+    assert {"2:4", f"is_host=0,join_timeout=3600,{ranks.TIMES}", "9", "--local-addr", "10.0.0.4"} < set(fewer)
     deepspeed = ranks.command(Processes(launcher="deepspeed", nodes=2, node_rank=1, rendezvous="first:29400"), 4,
                                "model.train", config)
     assert {"--node_rank=1", "--master_addr=first", "--master_port=29400"} < set(deepspeed)

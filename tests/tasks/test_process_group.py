@@ -11,6 +11,8 @@ import psutil
 import pytest
 
 from tasks import process_group
+from tasks.errors import UserError
+from tasks.storage import Root
 
 PROJECT = Path(__file__).parents[2]
 
@@ -40,6 +42,41 @@ def test_the_death_of_the_waiting_process_kills_what_it_started(tmp_path, number
             return
         time.sleep(0.1)
     pytest.fail("the child lives on")
+
+
+def test_what_the_killed_process_started_saves_first_and_holds_its_lock_meanwhile(tmp_path):
+    """kill -9 of the one who waits: the command gets SIGTERM and its grace, may print, and none gets in before."""
+    code = f"""
+import os, signal, time
+from pathlib import Path
+def save(*_):
+    print("x" * 200_000, flush=True)            # more than a pipe holds: somebody has to read it still
+    while not Path({str(tmp_path / 'go')!r}).exists():
+        time.sleep(0.01)
+    Path({str(tmp_path / 'saved')!r}).touch()
+    os._exit(0)
+signal.signal(signal.SIGTERM, save)
+Path({str(tmp_path / 'ready')!r}).touch()
+time.sleep(600)
+"""
+    wait = ("import os; from tasks import process_group; from tasks.storage import Root\n"
+            f"with Root({str(tmp_path)!r}).lock('lock', 'the run') as held:\n"
+            f"    process_group.run([{sys.executable!r}, '-c', {code!r}], {str(tmp_path / 'log.txt')!r}, "
+            "dict(os.environ), 60.0, held=held)")
+    waiting = psutil.Popen([sys.executable, "-c", wait], cwd=PROJECT)
+    while not (tmp_path / "ready").exists():
+        assert waiting.poll() is None
+        time.sleep(0.02)
+    below = waiting.children(recursive=True)
+    waiting.kill()
+    waiting.wait()
+    with pytest.raises(UserError, match="the run is locked"), Root(str(tmp_path)).lock("lock", "the run"):
+        pass
+    (tmp_path / "go").touch()
+    assert len(below) == 2 and not psutil.wait_procs(below, timeout=30)[1]
+    assert (tmp_path / "saved").exists() and (tmp_path / "log.txt").stat().st_size > 200_000
+    with Root(str(tmp_path)).lock("lock", "the run"):
+        pass
 
 
 def test_the_exit_status_and_the_log_are_given(tmp_path):
