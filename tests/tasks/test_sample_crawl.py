@@ -188,7 +188,7 @@ def test_the_benchmark_is_multiple_choice():
     assert [row["id"] for row in rows if row["query"] in quiz] == ["sample-21"]
 
 
-# The build of both nights: about 40 s on a busy machine, most of it rendering.
+# The build of both nights, with a part of the documentation: rendering all of it takes most of a minute.
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
@@ -197,7 +197,11 @@ def built(tmp_path_factory):
     from tasks.pool import close_shared_pool
 
     home = str(tmp_path_factory.mktemp("home"))
-    first = build_corpus.fn(name="sample", recipe="tiny", inputs=["sample:"], workers=2, home=home)
+    standard, installed = documentation.standard_library(), documentation.packages()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(documentation, "standard_library", lambda: standard[::5])
+        patch.setattr(documentation, "packages", lambda: {name: names[:4] for name, names in installed.items()})
+        first = build_corpus.fn(name="sample", recipe="tiny", inputs=["sample:"], workers=2, home=home)
     root = Root(home)
     write_sample_crawl(root.local / "sample", batch=2)
     second = refresh_corpus.fn(name="sample", workers=2, home=home)
@@ -244,7 +248,7 @@ def test_most_documentation_is_kept(built):
         outcomes = Counter(row["outcome"] for row in rows if row["source"] == source)
         assert outcomes["kept"] >= 0.55 * outcomes.total(), outcomes
     manifest = root.read_json("corpora/sample/versions/000001/manifest.json")
-    assert manifest["bytes"] > 2_000_000
+    assert manifest["bytes"] > 1_000_000
     assert {row["rule"] for row in rows} >= {None, "near", "gopher_words"}
     assert second["version"] == 2 and second["documents"] == first["documents"] + 4
     assert first["failures"] == [] and manifest["sources"] == ["sample:"]
