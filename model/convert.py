@@ -158,13 +158,13 @@ def save_pretrained(folder: str | Path, weights: dict[str, torch.Tensor], config
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    about = write_config(config, tokenizer.eot, str(DTYPES[dtype]).removeprefix("torch."))
+    about = write_config(config, tokenizer.eot, str(DTYPES[dtype]).removeprefix("torch."), tokenizer.bos)
     ends = [tokenizer.eot] + [tokenizer.special[name] for name in ("<|end|>",) if name in tokenizer.special]
     mask = None if config.causal else tokenizer.n_vocab
     files = hf_tokenizer.to_files(tokenizer.encoding, config.context, mask, kind == "finetune")
     files |= {"config.json": about}
     if config.causal:
-        files["generation_config.json"] = {"bos_token_id": tokenizer.eot, "eos_token_id": ends}
+        files["generation_config.json"] = {"bos_token_id": tokenizer.bos, "eos_token_id": ends}
     for name, content in files.items():
         (folder / name).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     theirs = {name: tensor.to(DTYPES[dtype]).cpu().clone() for name, tensor in to_theirs(weights, config).items()}

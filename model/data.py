@@ -1,9 +1,9 @@
 """Cuts batches from packed documents, in an order that any rank can join at any sample.
 
-A document of n tokens t0 .. t(n-1), the last of them end-of-text, takes n slots: the model reads
-(eot, t0 .. t(n-2)) and predicts (t0 .. t(n-1)), so each token of the corpus is a target exactly once an epoch, also
-where a document is split over rows: a later piece reads the token before it first, and counts its positions from 0.
-Rows never share attention between documents.
+A document of n tokens t0 .. t(n-1), the last of them end-of-text, takes n slots: the model reads (bos, t0 .. t(n-2))
+and predicts (t0 .. t(n-1)), so each token of the corpus is a target exactly once an epoch, also where a document is
+split over rows: a later piece reads the token before it first, and counts its positions from 0. Rows never share
+attention between documents. bos is end-of-text again, unless the tokenizer has a token that texts begin with.
 
 A corpus is cut into blocks of about BLOCK tokens, each of row groups from all over the corpus. Blocks are packed by
 themselves and come in another order, packed anew, in each epoch; one is in memory and the next is being read. So
@@ -74,10 +74,12 @@ class Samples:
     load: Callable[[int], Read] | None = None
     index: np.ndarray | None = None             # of each document its row in the corpus's documents
     whole: bool = False                         # no document that fits a row is cut to save padding
+    bos: int | None = None                      # with which documents begin; None: end-of-text
 
     def __post_init__(self):
         self.blocks = self.blocks or [np.arange(len(self.lengths))]
         self.whole = self.whole or self.targets_each is not None
+        self.bos = self.eot if self.bos is None else self.bos
         self._rows = np.array([n_rows(self.lengths[block], self.length, self.whole) for block in self.blocks])
         self.rows = int(self._rows.sum())       # the same in every epoch: it depends on the lengths alone
         self._plans: dict[int, Plan] = {}
@@ -186,7 +188,7 @@ class Samples:
         for own, document, cut, n in self._pieces_to_read(sample) if sample >= 0 else ():
             text, counted = self._now[1](own)
             piece, end = text[cut:cut + n], at + n
-            inputs[at] = text[cut - 1] if cut else self.eot
+            inputs[at] = text[cut - 1] if cut else self.bos
             inputs[at + 1:end] = piece[:-1]
             targets[at:end] = piece
             if counted is not None:
@@ -268,7 +270,7 @@ def corpus_samples(corpus: Corpus, chosen: np.ndarray, length: int, seed: int, b
         return lambda i: (out[begins[i]:begins[i + 1]], None)
 
     return Samples(lengths, None, int(corpus.manifest["tokenizer"]["eot"]), length, corpus.digest, seed,
-                   blocks=blocks, load=load, index=chosen, whole=whole)
+                   blocks=blocks, load=load, index=chosen, whole=whole, bos=corpus.manifest["tokenizer"].get("bos"))
 
 
 def packing(corpus: Corpus, samples: Samples, last: int, chunk: int = 1 << 16) -> Iterator[pa.Table]:

@@ -172,12 +172,14 @@ def _window(config: dict[str, Any], family: str, where: str) -> int:
     return config["sliding_window"] if types == {"sliding_attention"} else 0
 
 
-def write_config(config: ModelConfig, eot: int | None = None, dtype: str = "float32") -> dict[str, Any]:
-    """The contents of config.json for a model of `config`; `eot` is the end-of-text token."""
+def write_config(config: ModelConfig, eot: int | None = None, dtype: str = "float32",
+                 bos: int | None = None) -> dict[str, Any]:
+    """The contents of config.json for a model of `config`; `eot` is the end-of-text token, `bos` what texts begin with.
+    """
     family = family_of(config)
     about = {"architectures": [FAMILIES[family].architecture], "model_type": family, "dtype": dtype,
              "torch_dtype": dtype, "vocab_size": config.vocab_size, "initializer_range": config.init_std,
-             "tie_word_embeddings": config.tied, "bos_token_id": eot, "eos_token_id": eot}
+             "tie_word_embeddings": config.tied, "bos_token_id": bos, "eos_token_id": eot}
     if family == "gpt2":
         return about | {
             "n_positions": config.context, "n_layer": config.n_layers, "n_head": config.n_heads,

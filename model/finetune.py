@@ -57,7 +57,8 @@ def instructions(config: dict, settings: Finetune, model: ModelConfig, length: i
 
     def samples(which: list[int]) -> Samples:
         return Samples(np.array([len(texts[number][0]) for number in which]), lambda i: texts[which[i]], tokenizer.eot,
-                       length, digest, settings.seed, np.array([int(texts[number][1].sum()) for number in which]))
+                       length, digest, settings.seed, np.array([int(texts[number][1].sum()) for number in which]),
+                       bos=tokenizer.bos)
 
     training = samples(chosen)
 

@@ -218,10 +218,10 @@ class Writer:
 def prompt_tokens(tokenizer: Tokenizer, prompt: str, chat: bool = False) -> list[int]:
     """Tokens of a text to go on from, or where `chat` of a question to answer (see model/finetune)."""
     if not chat:
-        return [tokenizer.eot, *tokenizer.encode(prompt)]
+        return [tokenizer.bos, *tokenizer.encode(prompt)]
     if not prompt:
         raise UserError("the prompt is empty: a model that was taught to answer needs a question")
-    return [tokenizer.eot, tokenizer.token("<|user|>"), *tokenizer.encode(prompt), tokenizer.token("<|end|>"),
+    return [tokenizer.bos, tokenizer.token("<|user|>"), *tokenizer.encode(prompt), tokenizer.token("<|end|>"),
             tokenizer.token("<|assistant|>")]
 
 

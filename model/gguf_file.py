@@ -142,14 +142,14 @@ def _vocabulary(writer, config: ModelConfig, tokenizer: Tokenizer, chat: bool) -
     ranks, special = tokenizer.encoding._mergeable_ranks, tokenizer.special
     names = {rank: (hf_tokenizer.spelled(token), NORMAL) for token, rank in ranks.items()}
     names |= {number: (token, CONTROL) for token, number in special.items()}
-    rows = [names.get(number, (f"[PAD{number}]", UNUSED)) for number in range(config.vocab_size)]
+    rows = [names.get(number, (hf_tokenizer.unused(number), UNUSED)) for number in range(config.vocab_size)]
     writer.add_tokenizer_model("gpt2")                  # what byte-level BPE is called there
     writer.add_tokenizer_pre(PRE_TOKENIZERS[tokenizer.encoding._pat_str])
     writer.add_token_list([token for token, _ in rows])
     writer.add_token_types([kind for _, kind in rows])
     writer.add_token_merges([f"{hf_tokenizer.spelled(a)} {hf_tokenizer.spelled(b)}"
                              for a, b in hf_tokenizer.merges(ranks)])
-    writer.add_bos_token_id(tokenizer.eot)              # texts begin with end-of-text, as in training
+    writer.add_bos_token_id(tokenizer.bos)              # texts begin as in training
     writer.add_add_bos_token(True)
     writer.add_eos_token_id(tokenizer.eot)
     if "<|end|>" in special:

@@ -1,8 +1,9 @@
 """How likely a model finds a text: what bits per byte, minimal pairs and multiple choice are computed from.
 
-A text begins behind end-of-text, as documents do in training. One that is longer than the context is read in windows,
-the same as lm-evaluation-harness cuts (https://github.com/EleutherAI/lm-evaluation-harness, lm_eval/utils.py,
-get_rolling_token_windows, with a context of one token).
+A text begins as documents do in training: behind end-of-text, or the token that its tokenizer has for that. One that is
+longer than the context is read in windows, the same as lm-evaluation-harness cuts
+(https://github.com/EleutherAI/lm-evaluation-harness, lm_eval/utils.py, get_rolling_token_windows, with a context of one
+token).
 """
 
 from collections.abc import Callable, Sequence
@@ -81,7 +82,7 @@ def nats_and_tokens(model: Transformer, tokenizer: Tokenizer, texts: Sequence[st
     context, windows, owners = model.config.context, [], []
     lengths = np.zeros(len(texts), np.int64)
     for number, text in enumerate(texts):
-        tokens = [tokenizer.eot, *tokenizer.encode(text)]
+        tokens = [tokenizer.bos, *tokenizer.encode(text)]
         lengths[number] = len(tokens) - 1
         for begin in range(0, len(tokens) - 1, context):
             end = min(begin + context, len(tokens) - 1)
@@ -101,7 +102,7 @@ def continuation_rows(tokenizer: Tokenizer, pairs: Sequence[tuple[str, str]],
     """
     rows = []
     for before, after in pairs:
-        whole = [tokenizer.eot, *tokenizer.encode(before + after)]
+        whole = [tokenizer.bos, *tokenizer.encode(before + after)]
         n_after = max(1, len(whole) - 1 - len(tokenizer.encode(before.rstrip())))
         tokens = whole[-(context + 1):]
         rows.append((tokens, min(n_after, len(tokens) - 1)))

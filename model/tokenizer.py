@@ -18,6 +18,11 @@ class Tokenizer:
     n_vocab: int
     digest: str                         # sha256 over both files: equal exactly when the tokenizers are
 
+    @property
+    def bos(self) -> int:
+        """The token that texts begin with: end-of-text, unless the tokenizer has one for that."""
+        return tokenizer.begin(self.encoding)
+
     def encode(self, text: str) -> list[int]:
         """Token ids of plain text, the same as in the corpus: the spelling of a special token in the text is text."""
         return tokenizer.encode(self.encoding, text)

@@ -39,7 +39,8 @@ def shape_and_start(root: Root, settings: Pretrain, corpus: Corpus) -> tuple[Mod
     folder = hub.locate(settings.initial, root.local / "cache" / "models")
     theirs, _ = read_folder(folder)
     known, ours = read_tokenizer(folder), tokenizer.load(f"{corpus.folder}/tokenizer")
-    if (known._mergeable_ranks, known.eot_token) != (ours._mergeable_ranks, ours.eot_token):
+    theirs_ours = [(one._mergeable_ranks, one.eot_token, tokenizer.begin(one)) for one in (known, ours)]
+    if theirs_ours[0] != theirs_ours[1]:
         raise UserError(f"setting initial: {settings.initial} knows other tokens than corpus {corpus.label} is made "
                         "of: import it with `gristmill convert RUN --from ...` and build the corpus with "
                         "tokenize.tokenizer = the folder trainings/RUN/tokenizer")
@@ -103,8 +104,8 @@ def import_run(root: Root, run: str, folder: Path, source: str) -> dict[str, Any
     return {"run": run, "source": source, "parameters": config.parameters, "folder": str(folder)}
 
 
-def export_run(folder: Path, to: str, output: Path, dtype: str = "f32") -> dict[str, Any]:
-    """Writes the newest checkpoint of the run in `folder` for others, whole or not at all.
+def export_run(folder: Path, to: str, output: Path, dtype: str = "f32", step: int | None = None) -> dict[str, Any]:
+    """Writes the newest checkpoint of the run in `folder`, or that of `step`, for others, whole or not at all.
 
     huggingface: `output` becomes a folder that transformers' AutoModel and AutoTokenizer read. gguf: `output` gets
     RUN.gguf, which llama.cpp reads. UserError when that exists already.
@@ -115,7 +116,7 @@ def export_run(folder: Path, to: str, output: Path, dtype: str = "f32") -> dict[
     target = output / f"{folder.name}.gguf" if to == "gguf" else output
     if target.is_file() or target.is_dir() and any(target.iterdir()):
         raise UserError(f"{target}: exists already; name another --output, or remove it")
-    model, ours, about = load_run(folder, "cpu", encoders=True)
+    model, ours, about = load_run(folder, "cpu", step=step, encoders=True)
     if to == "gguf":
         output.mkdir(parents=True, exist_ok=True)
         gguf_file.write(target, model.state_dict(), model.config, ours, folder.name, dtype, about["kind"] == "finetune")

@@ -7,6 +7,7 @@ pattern, special tokens). Both are written byte for byte the same for the same t
 import binascii
 import json
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 
@@ -18,6 +19,7 @@ from tasks.storage import Root
 
 RANKS, DESCRIPTION = "ranks.tiktoken", "tokenizer.json"
 EOT = "<|endoftext|>"
+BOS = "<|begin_of_text|>"               # what texts begin with where a tokenizer has it, as Llama 3's; else EOT
 SPECIALS = (EOT, "<|user|>", "<|assistant|>", "<|end|>", "<|pad|>")
 
 # How GPT-4 splits text before merging (tiktoken's cl100k_base, with the end-of-text branch left out).
@@ -30,6 +32,17 @@ PATTERN = (r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}| ?[^\s\p
 MAX_RUN = 25_000
 _LONG_RUN = re.compile(rf"(?<!\S)\S{{{MAX_RUN + 1}}}|(?<!\s)\s{{{MAX_RUN + 1}}}")
 _RUN = re.compile(r"\S+|\s+")
+
+
+class Encoding(tiktoken.Encoding):
+    """A tokenizer. With `nfc` it reads text in Unicode's form NFC, as Qwen's does; ours are trained on such text."""
+
+    nfc = False
+
+
+def begin(encoding: tiktoken.Encoding) -> int:
+    """The token that texts begin with."""
+    return encoding._special_tokens.get(BOS, encoding.eot_token)
 
 
 def pieces(text: str) -> Iterator[str]:
@@ -48,8 +61,11 @@ def pieces(text: str) -> Iterator[str]:
 
 
 def encode(encoding: tiktoken.Encoding, text: str) -> list[int]:
-    """Token ids of plain text; the spelling of a special token in it is text. Decoding gives the text back exactly."""
+    """Token ids of plain text; the spelling of a special token in it is text. Decoding gives the text back exactly, or
+    where the tokenizer reads NFC, its NFC."""
     tokens: list[int] = []
+    if getattr(encoding, "nfc", False):
+        text = unicodedata.normalize("NFC", text)
     for piece in pieces(text):
         tokens += encoding.encode_ordinary(piece)
     return tokens
@@ -95,12 +111,15 @@ def named(name: str) -> tiktoken.Encoding:
     return with_specials(name, encoding._pat_str, encoding._mergeable_ranks, encoding._special_tokens)
 
 
-def with_specials(name: str, pattern: str, ranks: dict[bytes, int], specials: dict[str, int]) -> tiktoken.Encoding:
+def with_specials(name: str, pattern: str, ranks: dict[bytes, int], specials: dict[str, int],
+                  nfc: bool = False) -> tiktoken.Encoding:
     """The encoding of ranks and special tokens, with those of SPECIALS that it lacks numbered behind the last."""
     following = max(max(ranks.values()), *specials.values(), 0) + 1
     missing = [special for special in SPECIALS if special not in specials]
     specials = specials | {special: following + i for i, special in enumerate(missing)}
-    return tiktoken.Encoding(name, pat_str=pattern, mergeable_ranks=ranks, special_tokens=specials)
+    encoding = Encoding(name, pat_str=pattern, mergeable_ranks=ranks, special_tokens=specials)
+    encoding.nfc = nfc
+    return encoding
 
 
 def to_files(encoding: tiktoken.Encoding) -> dict[str, bytes]:
@@ -109,6 +128,7 @@ def to_files(encoding: tiktoken.Encoding) -> dict[str, bytes]:
     about = {"name": encoding.name, "kind": "tiktoken", "pattern": encoding._pat_str,
              "encoding": encoding.name if encoding.name in tiktoken.list_encoding_names() else None,
              "special_tokens": encoding._special_tokens, "n_vocab": encoding.n_vocab, "eot": encoding.eot_token}
+    about |= {"normalizer": "NFC"} if getattr(encoding, "nfc", False) else {}
     return {RANKS: b"".join(b"%s %d\n" % (binascii.b2a_base64(token, newline=False), rank) for token, rank in ranks),
             DESCRIPTION: (json.dumps(about, sort_keys=True, indent=1) + "\n").encode()}
 
@@ -122,8 +142,9 @@ def from_files(files: Mapping[str, bytes], where: str = "the tokenizer") -> tikt
         ranks = {binascii.a2b_base64(token, strict_mode=True): int(rank) for token, rank in lines}
         if any(bytes([b]) not in ranks for b in range(256)):
             raise ValueError("a byte has no token")
-        encoding = tiktoken.Encoding(about["name"], pat_str=about["pattern"], mergeable_ranks=ranks,
-                                     special_tokens=about["special_tokens"])
+        encoding = Encoding(about["name"], pat_str=about["pattern"], mergeable_ranks=ranks,
+                            special_tokens=about["special_tokens"])
+        encoding.nfc = about.get("normalizer") == "NFC"
         if about["n_vocab"] != encoding.n_vocab or about["eot"] != about["special_tokens"][EOT]:
             raise ValueError("n_vocab or eot disagree with the tokens")
     except (KeyError, TypeError, ValueError) as error:

@@ -21,6 +21,8 @@ from model.convert import (
     to_theirs,
 )
 from model.families import family_of, read_config, write_config
+from model.generate import generate, prompt_tokens
+from model.likelihood import continuation_rows
 from model.tokenizer import Tokenizer
 from model.transformer import Transformer, frequencies
 from tasks import tokenizer as tokenizers
@@ -93,7 +95,6 @@ def test_logits_are_those_of_transformers_both_ways(name, tmp_path, tokenizer):
     if config.causal:
         prompt = torch.tensor([[tokenizer.eot, *tokenizer.encode("the mill")]])
         answer = again.generate(prompt, max_new_tokens=12, do_sample=False)[0, prompt.shape[1]:].tolist()
-        from model.generate import generate
         mine = list(generate(ours, prompt[0].tolist(), 12, n_vocab=384, temperature=0.0,
                              stop=frozenset({tokenizer.eot, tokenizer.special["<|end|>"]})))
         assert answer[:len(mine)] == mine and mine
@@ -230,6 +231,63 @@ def test_a_tokenizer_comes_back_as_it_was(tokenizer):
     content = json.dumps(hf_tokenizer.to_files(tokenizer.encoding, 64, None, False)["tokenizer.json"]).encode()
     again = hf_tokenizer.from_file(content, tokenizer.encoding.name, "tokenizer.json")
     assert tokenizers.to_files(again) == tokenizers.to_files(tokenizer.encoding)
+
+
+@pytest.mark.parametrize("mask", [None, 262])
+def test_numbers_that_no_token_has_shift_no_token_of_an_export(mask, tmp_path):
+    from transformers import AutoTokenizer
+    ranks = {bytes([i]): i for i in range(256)} | {b"ab": 256, b"cd": 258}         # 257 and 259 as in p50k and cl100k
+    odd = tokenizers.tiktoken.Encoding("odd", pat_str=tokenizers.PATTERN, mergeable_ranks=ranks,
+                                       special_tokens={"<|endoftext|>": 257, "<|end|>": 260, "<|pad|>": 261})
+    files = hf_tokenizer.to_files(odd, 64, mask, False)
+    for name, content in files.items():
+        (tmp_path / name).write_text(json.dumps(content))
+    theirs = AutoTokenizer.from_pretrained(tmp_path)
+    wanted = odd._special_tokens | ({"<|mask|>": 262} if mask else {})
+    assert {name: theirs.convert_tokens_to_ids(name) for name in wanted} == wanted
+    assert theirs("ab<|end|>cd").input_ids == [257] * (mask is None) + [256, 260, 258]
+    assert len(theirs) == 263 if mask else 262
+    again = hf_tokenizer.from_file(json.dumps(files["tokenizer.json"]).encode(), "odd", "tokenizer.json")
+    assert again._mergeable_ranks == ranks and odd._special_tokens.items() <= again._special_tokens.items()
+
+
+def test_texts_begin_with_the_token_that_an_imported_tokenizer_puts_there(tokenizer):
+    """As in Llama 3: <|begin_of_text|> 128000 before a text, <|end_of_text|> 128001 behind it."""
+    about = hf_tokenizer.to_files(tokenizer.encoding, 64, None, False)["tokenizer.json"]
+    own, n = about["added_tokens"], len(about["model"]["vocab"])
+    about["added_tokens"] = [own[0] | {"content": name, "id": n + i} for i, name in
+                             enumerate(("<|begin_of_text|>", "<|end_of_text|>"))]
+    about["model"]["vocab"] = {token: rank for token, rank in about["model"]["vocab"].items()
+                               if token not in tokenizer.special}
+    template = {"type": "TemplateProcessing", "special_tokens": {}, "pair": [], "single": [
+        {"SpecialToken": {"id": "<|begin_of_text|>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]}
+    about["post_processor"] = {"type": "Sequence", "processors": [{"type": "ByteLevel"}, template]}
+    encoding = hf_tokenizer.from_file(json.dumps(about).encode(), "theirs", "tokenizer.json")
+    ours = Tokenizer("theirs", encoding, encoding.eot_token, dict(encoding._special_tokens), encoding.n_vocab, "")
+    assert (ours.bos, ours.eot) == (n, n + 1)
+    assert prompt_tokens(ours, "the mill")[0] == prompt_tokens(ours, "the", chat=True)[0] == n
+    assert [row[0][0] for row in continuation_rows(ours, [("the", " mill")], 64)] == [n]
+    files = hf_tokenizer.to_files(encoding, 64, None, True)
+    assert (files["tokenizer_config.json"]["bos_token"], files["tokenizer_config.json"]["eos_token"]) == (
+        "<|begin_of_text|>", "<|endoftext|>")
+    from tokenizers import Tokenizer as Fast
+    assert Fast.from_str(json.dumps(files["tokenizer.json"])).encode("the mill").ids == prompt_tokens(ours, "the mill")
+    again = hf_tokenizer.from_file(json.dumps(files["tokenizer.json"]).encode(), "theirs", "tokenizer.json")
+    assert tokenizers.to_files(again) == tokenizers.to_files(encoding)
+    template["single"] *= 2
+    template["single"].sort(key=lambda piece: "Sequence" in piece)
+    with pytest.raises(UserError, match="texts begin with several special tokens"):
+        hf_tokenizer.from_file(json.dumps(about).encode(), "theirs", "tokenizer.json")
+
+
+def test_a_tokenizer_that_reads_nfc_does_so_here_and_when_it_goes_out(tokenizer):
+    about = hf_tokenizer.to_files(tokenizer.encoding, 64, None, False)["tokenizer.json"]
+    assert about["normalizer"] is None and tokenizer.encode("Mu\u0308ller") != tokenizer.encode("Müller")
+    about["normalizer"] = {"type": "NFC"}
+    encoding = hf_tokenizer.from_file(json.dumps(about).encode(), "theirs", "tokenizer.json")
+    kept = tokenizers.from_files(tokenizers.to_files(encoding))
+    assert tokenizers.encode(kept, "Mu\u0308ller") == tokenizer.encode("Müller")
+    assert hf_tokenizer.to_files(kept, 64, None, False)["tokenizer.json"] == about
 
 
 def test_merges_are_those_that_make_each_token():
