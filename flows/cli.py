@@ -224,6 +224,7 @@ def evaluate(
     shots: Annotated[int, typer.Option("--shots", min=0, help="solved examples before each question")] = 0,
     corpus: Annotated[str | None, typer.Option("--corpus", help="another corpus's held-out documents")] = None,
     version: Version = None,
+    step: Annotated[int | None, typer.Option("--step", help="of an older checkpoint; the newest by default")] = None,
     overrides: Changes = None,
     as_json: Json = False,
 ) -> None:
@@ -232,7 +233,7 @@ def evaluate(
     from model.settings import Evaluate, parse
 
     settings = parse(Evaluate, parse_overrides(overrides or []))
-    given = dict(benchmarks=benchmark or [], shots=shots, settings=settings, corpus=corpus, version=version)
+    given = dict(benchmarks=benchmark or [], shots=shots, settings=settings, corpus=corpus, version=version, step=step)
     _show(_run("flows.evaluate", "evaluate", run=run, **given), as_json)
 
 

@@ -1,19 +1,25 @@
 """`gristmill generate`, `convert` and `sizes`: commands on models that start no flow."""
 
+import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from tasks.errors import UserError
 from tasks.storage import Root, home_uri
 
 Json = Annotated[bool, typer.Option("--json", help="print JSON instead of a table")]
+Step = Annotated[int | None, typer.Option("--step", help="of an older checkpoint; the newest by default")]
+RULE = "-" * 15
 
 
 def generate(
     run: Annotated[str, typer.Argument(help="the training run whose model writes")],
-    prompt: Annotated[str, typer.Option("--prompt", "-p", help="the text to go on from")] = "",
+    prompt: Annotated[str, typer.Option("--prompt", "-p", help="the text to go on from; -: standard input")] = "",
     tokens: Annotated[int, typer.Option("--tokens", min=1, help="at most so many new tokens")] = 200,
+    samples: Annotated[int, typer.Option("--samples", min=1, help="texts, written at once, a rule between them")] = 1,
     temperature: Annotated[
         float, typer.Option("--temperature", min=0.0, help="0 always takes the likeliest token")
     ] = 0.8,
@@ -25,18 +31,36 @@ def generate(
         list[str] | None, typer.Option("--stop", help="a text to end before; may be given again")
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="the same seed, the same text")] = 0,
+    chat: Annotated[
+        bool | None, typer.Option("--chat/--no-chat", help="answer the prompt; by default finetuned runs do")
+    ] = None,
+    step: Step = None,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda")] = "auto",
+    precision: Annotated[str, typer.Option("--precision", help="of the weights: auto, fp32 or bf16")] = "auto",
 ) -> None:
     """Write text with a trained model, as it comes. Ctrl-C ends it."""
-    from tasks.launch import stream_text
+    from tasks.launch import several_texts, stream_text
 
-    given = dict(temperature=temperature, top_k=top_k, top_p=top_p, seed=seed, stop=stop or [])
+    given = dict(max_tokens=tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed, stop=stop or [])
+    given |= dict(chat=chat, step=step, device=device, precision=precision)
+    prompt = _text(sys.stdin.buffer.read().removesuffix(b"\n") if prompt == "-" else os.fsencode(prompt))
     try:
-        for piece in stream_text(Root(home_uri()), run, prompt, max_tokens=tokens, **given):
+        if samples > 1:
+            print(f"\n{RULE}\n".join(several_texts(Root(home_uri()), run, prompt, samples, **given)))
+            return
+        for piece in stream_text(Root(home_uri()), run, prompt, **given):
             print(piece, end="", flush=True)
     except KeyboardInterrupt:
         print()
         raise typer.Exit(130) from None                 # as a shell reports SIGINT
     print()
+
+
+def _text(prompt: bytes) -> str:
+    try:
+        return prompt.decode()
+    except UnicodeDecodeError:
+        raise UserError("--prompt: not UTF-8; write it so") from None
 
 
 def convert(
@@ -48,6 +72,7 @@ def convert(
         typer.Option("--from", help="a folder that transformers wrote, or OWNER/NAME@COMMIT on Hugging Face's hub"),
     ] = None,
     dtype: Annotated[str, typer.Option("--dtype", help="of the exported matrices: f32, f16 or bf16")] = "f32",
+    step: Step = None,
     as_json: Json = False,
 ) -> None:
     """Export a model for transformers or llama.cpp, or import one as a run that can be finetuned and sampled from.
@@ -57,7 +82,7 @@ def convert(
     from flows.present import print_mapping
     from tasks.launch import convert
 
-    print_mapping(convert(Root(home_uri()), run, to, output, source, dtype), as_json)
+    print_mapping(convert(Root(home_uri()), run, to, output, source, dtype, step), as_json)
 
 
 def sizes(

@@ -16,6 +16,8 @@ from torch import Tensor
 from model import checkpoint
 from model.config import ModelConfig
 from model.convert import load_model
+from model.engine import bf16
+from model.settings import Evaluate, parse
 from model.tokenizer import Tokenizer, load_tokenizer
 from model.transformer import KeyValueCache, Transformer
 from tasks.errors import UserError
@@ -23,33 +25,36 @@ from tasks.errors import UserError
 log = logging.getLogger("gristmill.generate")
 
 
-def load_run(folder: str | Path, device: str = "auto", encoders: bool = False) -> tuple[Transformer, Tokenizer, dict]:
-    """The model, tokenizer and checkpoint.json of a run's newest checkpoint, or of a checkpoint folder named itself.
+def load_run(folder: str | Path, device: str = "auto", precision: str = "auto", step: int | None = None,
+             encoders: bool = False) -> tuple[Transformer, Tokenizer, dict]:
+    """The model, tokenizer and checkpoint.json of a run's newest checkpoint, or of that of `step`.
 
-    UserError when there is none, when it is corrupt, when the tokenizer has more tokens than the model, when there is
-    no such device, or for an encoder, unless those are asked for too: it predicts no next token.
+    The weights are fp32, or bf16 where `precision` says so: auto, on GPUs that have it. Norms, rotations, softmax and
+    sums of likelihoods are computed in fp32 even so. UserError when there is no such checkpoint, when it is corrupt,
+    when the tokenizer has more tokens than the model, when there is no such device, or for an encoder, unless those are
+    asked for too: it predicts no next token.
     """
-    folder = Path(folder)
-    last = folder if (folder / checkpoint.ABOUT).exists() else checkpoint.latest(folder / "checkpoints")
-    if last is None:
-        raise UserError(
-            f"{folder}: no checkpoint there yet; name a run under trainings, or train one with `gristmill pretrain`"
-        )
-    about = checkpoint.read(last)
-    config = ModelConfig(**about["model"])
-    if not config.causal and not encoders:
-        raise UserError(f"{folder}: the model is an encoder, which fills in masked tokens and predicts no next one: "
-                        "export it with `gristmill convert`, or name the run of a decoder")
-    tokenizer = load_tokenizer(str(last.parent.parent / "tokenizer"))
-    if tokenizer.n_vocab > config.vocab_size:
-        raise UserError(
-            f"{last.parent.parent / 'tokenizer'}: {tokenizer.n_vocab} tokens, but the model's embedding has "
-            f"{config.vocab_size} rows: the tokenizer is not this model's; copy the corpus's tokenizer there"
-        )
+    folder, settings = Path(folder), parse(Evaluate, {"device": device, "precision": precision})
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("setting device: cuda, but PyTorch sees no GPU here; set device to auto or cpu")
-    where = "cuda" if device == "cuda" or device == "auto" and torch.cuda.is_available() else "cpu"
-    return load_model(last / checkpoint.WEIGHTS, config).to(where).eval(), tokenizer, about
+    where = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+
+    def load(path: Path, about: dict) -> tuple[Transformer, Tokenizer, dict]:
+        config = ModelConfig(**about["model"])
+        if not config.causal and not encoders:
+            raise UserError(f"{folder}: the model is an encoder, which fills in masked tokens and predicts no next "
+                            "one: export it with `gristmill convert`, or name the run of a decoder")
+        tokenizer = load_tokenizer(str(folder / "tokenizer"))
+        if tokenizer.n_vocab > config.vocab_size:
+            raise UserError(
+                f"{folder / 'tokenizer'}: {tokenizer.n_vocab} tokens, but the model's embedding has "
+                f"{config.vocab_size} rows: the tokenizer is not this model's; copy the corpus's tokenizer there"
+            )
+        return load_model(path / checkpoint.WEIGHTS, config), tokenizer, about
+
+    model, tokenizer, about = checkpoint.opened(folder / "checkpoints", step, load)
+    dtype = torch.bfloat16 if bf16(settings, where) else torch.float32
+    return model.to(where, dtype).eval(), tokenizer, about
 
 
 def choose(logits: Tensor, draws: Tensor, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0) -> Tensor:
@@ -245,6 +250,12 @@ def stream_text(model: Transformer, tokenizer: Tokenizer, prompt: str, count: in
             return
     if rest := writer.finish():
         yield rest
+
+
+def several(model: Transformer, tokenizer: Tokenizer, prompt: str, number: int, count: int = 200, *, chat: bool = False,
+            stop: Sequence[str] = (), **sampling) -> list[str]:
+    """`number` texts that continue `prompt`, at once: the first is what stream_text gives with the same seed."""
+    return complete(model, tokenizer, [prompt_tokens(tokenizer, prompt, chat)] * number, count, stop=stop, **sampling)
 
 
 def complete(model: Transformer, tokenizer: Tokenizer, prompts: Sequence[Sequence[int]], count: int, *,

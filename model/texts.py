@@ -28,6 +28,11 @@ def read_texts(uri: str) -> list[dict]:
         raise UserError(f"{uri}: not UTF-8; give UTF-8 text, or jsonl{{,.gz}} with rows of text") from None
 
 
+def read_pairs(uri: str) -> list[dict]:
+    """Rows {good, bad} of texts; UserError for a file that cannot be read."""
+    return read_rows(uri, {"good": str, "bad": str})[0]
+
+
 def rows_of(task: str, column: str, nats: np.ndarray, n_tokens: np.ndarray, n_bytes: np.ndarray, codes: np.ndarray,
             names: list[str], largest: int = 0) -> list[dict]:
     """Rows of results: bits per byte, and perplexity by token, of the documents of each name.
@@ -79,9 +84,8 @@ def minimal_pairs(model: Transformer, tokenizer: Tokenizer, uri: str, settings: 
     Rows of the file have `good` and `bad`. Where they have `uid`, a paradigm, the accuracy is the mean over paradigms,
     `settings.limit` is of each paradigm, and `field` groups them as well.
     """
-    rows, _ = read_rows(uri, {"good": str, "bad": str})
     taken: dict[str, list[dict]] = {}
-    for row in rows:
+    for row in read_pairs(uri):
         paradigm = taken.setdefault(str(row.get("uid", "")), [])
         if not settings.limit or len(paradigm) < settings.limit:
             paradigm.append(row)

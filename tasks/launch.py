@@ -4,12 +4,13 @@ A run lives in HOME/trainings/RUN. Launched again with the same settings it goes
 run that is complete is skipped. Whatever ends the wait here (an error, a cancelled flow, Ctrl-C) ends every rank.
 """
 
+import contextlib
 import json
 import logging
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
@@ -28,7 +29,7 @@ from tasks.pretrained import export_run, import_run, shape_and_start
 from tasks.ranks import Progress, Stopped
 from tasks.storage import Root, home_uri
 
-__all__ = ["Stopped", "convert", "evaluate", "finetune", "pretrain", "runs", "stream_text"]
+__all__ = ["Stopped", "convert", "evaluate", "finetune", "pretrain", "runs", "several_texts", "stream_text"]
 
 log = logging.getLogger("gristmill.launch")
 
@@ -98,36 +99,47 @@ def finetune(home: str | Root, base: str, rows: str, run: str | None = None, set
 
 
 def evaluate(home: str | Root, run: str, settings: Evaluate | None = None, corpus: str | None = None,
-             version: int | None = None, processes: Processes | None = None, run_id: str | None = None) -> dict:
-    """Evaluates the newest checkpoint of `run`: {"run", "step", "results": [{task, metric, domain, value ...}]}.
+             version: int | None = None, processes: Processes | None = None, run_id: str | None = None,
+             step: int | None = None, progress: Callable[[str, int, int], None] = lambda part, done, of: None) -> dict:
+    """Evaluates the newest checkpoint of `run`, or that of `step`: {"run", "step", "results": [{task, metric, domain,
+    value ...}]}. In one process, on one device.
 
-    The held-out documents are those of the corpus version it was trained on, or of `corpus` where given.
+    The held-out documents are those of the corpus version it was trained on, or of `corpus` where given. `progress` is
+    told now and then which part is being measured and how far.
     """
     settings, root, processes = settings or Evaluate(), _root(home), processes or Processes()
-    last, was = _last(root, run)
-    folder, work = last.parent.parent, last.parent.parent / "evaluate"
-    held_out = _corpus_of(root, was, corpus, version) if settings.held_out else None
-    config = {"kind": "evaluate", "run": run, "folder": str(folder), "run_folder": str(folder),
-              "output": str(folder / "evaluation.json"),
+    folder = _run_folder(root, run, must_exist=True)
+    checkpoint.find(folder / "checkpoints", step)
+    held_out = _corpus_of(root, folder, corpus, version) if settings.held_out else None
+    work = folder / "evaluate"
+    config = {"kind": "evaluate", "run": run, "folder": str(folder), "run_folder": str(folder), "step": step,
+              "output": str(folder / "evaluation.json"), "progress": str(work / "progress.json"),
               "corpus_folder": held_out, "settings": settings.model_dump(mode="json")}
     work.mkdir(exist_ok=True)
+
+    def look() -> None:
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            progress(*json.loads((work / "progress.json").read_text()))
+
     with root.lock(f"trainings/{run}/evaluate/lock", f"the evaluation of {run!r}"):
+        (work / "progress.json").unlink(missing_ok=True)
         ranks.write(work / "config.json", config)
         ranks.run([sys.executable, "-m", "model.evaluate", str(work / "config.json")], work / "log.txt",
-                  work / "error.json", ranks.environment(root, processes, 1), processes.grace, lambda: None)
+                  work / "error.json", ranks.environment(root, processes, 1), processes.grace, look)
         result = json.loads((folder / "evaluation.json").read_text())
-    about = {"step": result["step"], "checkpoint": str(last.relative_to(root.local))}
+    about = {"step": result["step"], "checkpoint": f"trainings/{run}/checkpoints/{checkpoint.name(result['step'])}"}
     for row in result["results"]:
         record(root, "evaluation", run, {key: row[key] for key in ("task", "metric", "domain", "value")} | about
                | {"n": row.get("questions", row.get("documents"))}, run_id)
     return result
 
 
-def _corpus_of(root: Root, was: dict, corpus: str | None, version: int | None) -> str:
-    """Folder of the corpus version whose held-out documents tell about a checkpoint: its own, or the one asked for."""
+def _corpus_of(root: Root, folder: Path, corpus: str | None, version: int | None) -> str:
+    """Folder of the corpus version whose held-out documents tell about a run: its own, or the one asked for."""
     if corpus:
         return corpus_folder(root.uri, corpus, version)
-    base = was.get("base", was)
+    was = json.loads((folder / "config.json").read_text())
+    base = was.get("about", {}).get("base", was)            # what a finetuned run's base was trained on
     of = base["corpus"]
     folders = [f"{root.uri.rstrip('/')}/corpora/{of['name']}/versions/{of['version']:06d}"]
     for path in (root.local / "trainings" / name / "config.json" for name in (was["run"], base["run"])):
@@ -142,17 +154,30 @@ def _corpus_of(root: Root, was: dict, corpus: str | None, version: int | None) -
                     "or set held_out to false")
 
 
-def stream_text(home: str | Root, run: str, prompt: str, max_tokens: int = 200, chat: bool | None = None,
-                **sampling) -> Iterator[str]:
+def stream_text(home: str | Root, run: str, prompt: str, max_tokens: int = 200, *, device: str = "auto",
+                precision: str = "auto", step: int | None = None, **asked) -> Iterator[str]:
     """Yields pieces of the text that a run puts after `prompt`, in this process, up to end-of-text.
 
-    `chat`: answer the prompt; finetuned runs do so by default. `sampling`: temperature, top_k, top_p, seed.
+    `step`: by an older checkpoint than the newest. `asked`: temperature, top_k, top_p, seed, stop, and chat: answer the
+    prompt, as finetuned runs do by default.
     """
     from model import generate  # PyTorch is loaded by this alone
 
-    model, tokenizer, about = generate.load_run(_run_folder(_root(home), run, must_exist=True))
-    chat = about["kind"] == "finetune" if chat is None else chat
-    yield from generate.stream_text(model, tokenizer, prompt, max_tokens, chat=chat, **sampling)
+    parts = generate.load_run(_run_folder(_root(home), run, must_exist=True), device, precision, step)
+    yield from generate.stream_text(*parts[:2], prompt, max_tokens, **_asked(parts[2], asked))
+
+
+def several_texts(home: str | Root, run: str, prompt: str, number: int, max_tokens: int = 200, *, device: str = "auto",
+                  precision: str = "auto", step: int | None = None, **asked) -> list[str]:
+    """`number` texts at once, of which stream_text gives the first."""
+    from model import generate
+
+    parts = generate.load_run(_run_folder(_root(home), run, must_exist=True), device, precision, step)
+    return generate.several(*parts[:2], prompt, number, max_tokens, **_asked(parts[2], asked))
+
+
+def _asked(about: dict, asked: dict) -> dict:
+    return asked | ({"chat": about["kind"] == "finetune"} if asked.get("chat") is None else {})
 
 
 def convert(home: str | Root, run: str, to: str | None = None, output: str | Path | None = None,
@@ -168,7 +193,7 @@ def convert(home: str | Root, run: str, to: str | None = None, output: str | Pat
         raise UserError("--to is huggingface or gguf, and --output names a folder")
     if dtype not in ("f32", "f16", "bf16"):
         raise UserError(f"--dtype {dtype!r}: there are f32, f16 and bf16")
-    return export_run(_run_folder(root, run, must_exist=True), to, Path(output), dtype)
+    return export_run(_run_folder(root, run, must_exist=True), to, Path(output), dtype, step)
 
 
 def runs(home: str | Root) -> list[dict]:
@@ -190,12 +215,7 @@ def _complete(folder: Path, config: dict) -> dict | None:
         return None
     before = json.loads((folder / "config.json").read_text())
     for part in ("kind", "corpus", "rows_sha256", "about", "model", "settings"):
-        was, now = (
-            {"": value} if not isinstance(value, dict) else value for value in (before.get(part), config.get(part))
-        )
-        free = FREE if part == "settings" else {"folder"}      # a home that has moved is the same home
-        differ = sorted(name for name in was.keys() | now.keys() if name not in free and was.get(name) != now.get(name))
-        if differ:
+        if differ := differing(part, config["kind"], before.get(part), config.get(part)):
             raise UserError(
                 f"run {folder.name!r} exists with other settings ({part}: {', '.join(differ)}): name another "
                 f"run, or remove {folder}"
@@ -207,11 +227,7 @@ def _complete(folder: Path, config: dict) -> dict | None:
 
 
 def _last(root: Root, run: str) -> tuple[Path, dict]:
-    folder = _run_folder(root, run, must_exist=True)
-    last = checkpoint.latest(folder / "checkpoints")
-    if last is None:
-        raise UserError(f"run {run!r} has no checkpoint in {folder / 'checkpoints'}: let it train to one first")
-    return last, checkpoint.read(last)
+    return checkpoint.opened(_run_folder(root, run, must_exist=True) / "checkpoints", None, lambda *found: found)
 
 
 def _root(home: str | Root) -> Root:

@@ -2,6 +2,8 @@
 
 import json
 import logging
+import shutil
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -10,9 +12,13 @@ from hypothesis import strategies as st
 from published_corpus import EOT, SPECIAL, write_tokenizer
 from typer.testing import CliRunner
 
+from model import checkpoint
 from model.config import ModelConfig, model_config
+from model.convert import save_weights
+from model.evaluate import evaluate
 from model.finetune import conversation
 from model.generate import Writer, choose, complete, generate, generate_rows, load_run, stream_text
+from model.likelihood import text_nats
 from model.tokenizer import load_tokenizer
 from model.transformer import Transformer
 from tasks.errors import UserError
@@ -211,17 +217,71 @@ def test_a_finetuned_model_is_asked_in_the_form_it_was_taught(tokenizer):
     assert text == "ii" and [EOT, *tokens.tolist()][:-1] == read[0] + read[1] + read[2]
 
 
-def test_a_run_without_a_checkpoint_is_said(tmp_path):
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The folder of a run with checkpoints of the steps 2, 4 and 6."""
+    folder = tmp_path_factory.mktemp("home") / "trainings" / "run"
+    write_tokenizer(folder / "tokenizer")
+    config = ModelConfig(**SMALL | {"vocab_size": 320})
+    for step in (2, 4, 6):
+        temporary = checkpoint.begin(folder / "checkpoints", step)
+        save_weights(temporary / checkpoint.WEIGHTS, Transformer(config).initialise(step).state_dict(), config)
+        (temporary / checkpoint.STATE / "rank-00000.safetensors").write_bytes(b"moments")
+        checkpoint.commit(temporary, {"step": step, "run": "run", "kind": "pretrain", "model": asdict(config)})
+    return folder
+
+
+def test_a_run_without_a_checkpoint_is_said(tmp_path, trained):
     with pytest.raises(UserError, match="no checkpoint there"):
         load_run(tmp_path)
+    with pytest.raises(UserError, match="no checkpoint of step 3; there are 2, 4, 6"):
+        load_run(trained, step=3)
+    with pytest.raises(UserError, match="precision: input should be 'auto', 'fp32' or 'bf16'"):
+        load_run(trained, precision="fp8")
+
+
+def test_a_run_is_read_as_of_any_step_and_in_bf16(trained):
+    assert [load_run(trained, step=step)[2]["step"] for step in (2, None)] == [2, 6]
+    model, tokenizer, _ = load_run(trained, "cpu")
+    assert model.embedding.weight.dtype == torch.float32
+    half, _, _ = load_run(trained, "cpu", "bf16")
+    assert {weight.dtype for weight in half.parameters()} == {torch.bfloat16}
+    nats, short = (text_nats(one, tokenizer, ["the mill grinds grain " * 3], 1)[0] for one in (model, half))
+    assert short == pytest.approx(nats, rel=0.01) and short != nats
+    text = "".join(stream_text(half, tokenizer, "the mill", 20, top_p=0.9))
+    assert text == "".join(stream_text(half, tokenizer, "the mill", 20, top_p=0.9))
+    result = evaluate({"run_folder": str(trained), "corpus_folder": None, "output": str(trained / "evaluation.json"),
+                       "settings": {"precision": "bf16", "device": "cpu"}, "step": 4})
+    assert result == json.loads((trained / "evaluation.json").read_text()) and result["step"] == 4
+
+
+def test_a_checkpoint_that_its_run_removes_meanwhile_is_looked_for_again(trained, tmp_path, monkeypatch):
+    """And only the weights of a checkpoint are hashed by readers, not the optimiser's state."""
+    folder, hashed = tmp_path / "run", []
+    shutil.copytree(trained, folder)
+    last, load, digest = checkpoint.latest(folder / "checkpoints"), checkpoint.read, checkpoint.file_digest
+
+    def removed(path, **given):
+        about = load(path, **given)
+        if path == last:
+            path.rename(path.with_name(f".{path.name}.removed"))
+        return about
+
+    monkeypatch.setattr(checkpoint, "read", removed)
+    monkeypatch.setattr(checkpoint, "file_digest", lambda file, name: hashed.append(file.name) or digest(file, name))
+    assert load_run(folder)[2]["step"] == 4
+    assert {path.rpartition("/")[2] for path in hashed} == {checkpoint.WEIGHTS} and len(hashed) == 2
+    (folder / "checkpoints" / checkpoint.name(4) / checkpoint.WEIGHTS).write_bytes(b"changed")
+    with pytest.raises(UserError, match="sha256 is not that of"):
+        load_run(folder)
 
 
 # --- the command
 
-def command(*arguments):
+def command(*arguments, **given):
     from flows.cli import app
 
-    return CliRunner().invoke(app, ["generate", *arguments])
+    return CliRunner().invoke(app, ["generate", *arguments], **given)
 
 
 def test_the_command_streams_and_ends_cleanly(monkeypatch, tmp_path):
@@ -239,6 +299,11 @@ def test_the_command_streams_and_ends_cleanly(monkeypatch, tmp_path):
     result = command("run", "-p", "the", "--stop", "\n\n", "--stop", "x", "--seed", "4")
     assert result.exit_code == 0 and result.stdout == "gräin\n"
     assert asked["stop"] == ["\n\n", "x"] and asked["seed"] == 4 and asked["prompt"] == "the"
+    assert (asked["chat"], asked["step"], asked["precision"]) == (None, None, "auto")
+    command("run", "--no-chat", "--step", "7", "--device", "cpu", "--precision", "bf16", "-p", "-", input="on\nit\n")
+    assert [asked[name] for name in ("prompt", "chat", "step", "device", "precision")] == [
+        "on\nit", False, 7, "cpu", "bf16"]
+    assert "--prompt: not UTF-8" in command("run", "-p", "-", input=b"\xff").stderr
     result = command("run", "-p", "stop")
     assert result.exit_code == 130 and result.stdout == "gräin\n" and "Aborted" not in result.output
 
@@ -251,3 +316,14 @@ def test_the_command_says_what_is_missing(monkeypatch, tmp_path):
     (tmp_path / "trainings" / "new" / "config.json").write_text(json.dumps({"run": "new", "kind": "pretrain"}))
     result = command("new")
     assert result.exit_code == 2 and "no checkpoint there yet" in result.stderr and "Traceback" not in result.output
+
+
+def test_several_samples_are_those_of_the_seeds_one_by_one(monkeypatch, trained):
+    monkeypatch.setenv("GRISTMILL_HOME", str(trained.parents[1]))
+    given = ["run", "-p", "the mill", "--tokens", "9", "--temperature", "2"]
+    one, next_one, both = (command(*given, *more) for more in (
+        ["--seed", "3"], ["--seed", "4"], ["--seed", "3", "--samples", "2"]))
+    assert both.exit_code == 0 and both.stdout == f"{one.stdout}{'-' * 15}\n{next_one.stdout}"
+    assert one.stdout != next_one.stdout
+    answer = command(*given, "--chat", "--samples", "2", "--step", "2")
+    assert answer.exit_code == 0 and answer.stdout.count("-" * 15) == 1
