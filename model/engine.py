@@ -17,7 +17,6 @@ import torch.distributed as dist
 from torch.nn.utils import clip_grad_norm_, get_total_norm
 
 from model import state
-from model.convert import load_weights
 from model.memory import BUCKET
 from model.optimizer import optimizer, set_rate
 from model.settings import Optimisation
@@ -89,10 +88,8 @@ class Torch:
     def step(self, lr: float) -> float:
         parameters = [p for p in self.module.parameters() if p.grad is not None]
         if dist.get_world_size() > 1:
-            flat = torch.cat([p.grad.flatten() for p in parameters])
-            dist.all_reduce(flat)
-            for p, grad in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
-                p.grad.copy_(grad.view_as(p))
+            for sent in [dist.all_reduce(p.grad, async_op=True) for p in parameters]:
+                sent.wait()
         norm = float(clip_grad_norm_(parameters, self.clip or float("inf")))
         if math.isfinite(norm):
             set_rate(self.optimizer.param_groups, lr)
@@ -109,7 +106,7 @@ class Torch:
         return state.snapshot(mine, self.optimizer, False, copy)
 
     def load(self, stored: state.Stored) -> None:
-        self.module.load_state_dict(load_weights(stored.path))
+        read_weights(self.module, stored)
         state.restore(whole(self.module), self.optimizer, stored)
 
     def weights(self) -> dict[str, torch.Tensor]:
@@ -125,11 +122,16 @@ class DeepSpeed:
             raise UserError("setting zero_stage: DeepSpeed's stage 0 in bf16 drifts from the others; set engine to "
                             f"torch or precision to fp32{other}")
         deepspeed = import_deepspeed(settings.compile_ops, device)
-        self.stage, self.bf16 = settings.zero_stage, bf16(settings, device)
+        self.bf16 = bf16(settings, device)
         self.accumulate = settings.batch // (settings.micro_batch * dist.get_world_size())
-        self.engine, *_ = deepspeed.initialize(
-            model=model.to(device), optimizer=optimizer(model, settings),
-            config=deepspeed_config(settings, self.accumulate, self.bf16, model.config.parameters, device))
+        config = deepspeed_config(settings, self.accumulate, self.bf16, model.config.parameters, device)
+        self.stage = config["zero_optimization"]["stage"]
+        if self.stage == 3:             # cut, tensor by tensor: the device may have no room for the whole
+            model.to(torch.bfloat16 if self.bf16 else torch.float32)
+            if next(model.parameters()).is_meta:
+                model.to_empty(device="cpu")            # never written to: each tensor comes from rank 0
+            deepspeed.zero.Init(module=model, config_dict_or_path=config)
+        self.engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer(model, settings), config=config)
         self.model = self.engine
         if settings.compile:
             check_compiler(device)
@@ -202,7 +204,7 @@ class DeepSpeed:
         # DeepSpeed's own checkpoints are pickles, bound to the number of ranks and the stage that wrote them
         zero, module = self.engine.optimizer, self.engine.module
         if self.stage < 3:
-            module.load_state_dict(load_weights(stored.path))
+            read_weights(module, stored)
             state.restore(self.pieces(), self.optimizer, stored)
             return
         zero.checkpoint_event_prologue()                            # puts away what is gathered of parameters
@@ -224,6 +226,15 @@ class DeepSpeed:
                 if dist.get_rank() == 0:
                     gathered[name] = p.detach().cpu().clone()
         return gathered
+
+
+@torch.no_grad()
+def read_weights(module: torch.nn.Module, stored: state.Stored) -> None:
+    """The weights of a checkpoint, tensor by tensor from rank 0: a thousand ranks do not read the same file whole."""
+    for name, p in module.named_parameters():
+        if dist.get_rank() == 0:
+            p.copy_(stored.weight(name, 0, p.numel()).view(p.shape))
+        dist.broadcast(p, 0)
 
 
 def whole(module: torch.nn.Module) -> list[state.Piece]:
@@ -261,8 +272,9 @@ def deepspeed_config(settings: Optimisation, accumulate: int, use_bf16: bool, pa
     """DeepSpeed's JSON configuration; `settings.deepspeed` is laid over it (see infra/deepspeed), but for what other
     settings decide (see settings.check).
 
-    ZeRO puts gradients together in a buffer of reduce_bucket_size values, 2 GB at fp32 by default: a model of
-    `parameters` needs no larger one.
+    In bf16 the gradients of micro-steps are added up in fp32, which takes stage 2 at the least. ZeRO puts gradients
+    together in a buffer of reduce_bucket_size values, 2 GB at fp32 by default: a model of `parameters` needs no larger
+    one.
     """
     bucket = min(BUCKET, parameters)
     zero = {"stage": settings.zero_stage, "reduce_bucket_size": bucket, "allgather_bucket_size": bucket}
@@ -280,4 +292,8 @@ def deepspeed_config(settings: Optimisation, accumulate: int, use_bf16: bool, pa
     for key, value in settings.deepspeed.items():
         both = isinstance(value, dict) and isinstance(config.get(key), dict)
         config[key] = config[key] | value if both else value
+    if use_bf16 and accumulate > 1:             # else DeepSpeed adds up what micro-steps give in bf16
+        config["data_types"] = {"grad_accum_dtype": "fp32"}
+        if settings.zero_stage == 1:            # for which it has an optimiser that steps on infinite gradients
+            config["zero_optimization"]["stage"] = 2
     return config

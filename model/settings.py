@@ -87,7 +87,9 @@ class Optimisation(BaseModel):
     )
     engine: Literal["deepspeed", "torch"] = Field("deepspeed", description="torch: plain data parallel PyTorch.")
     zero_stage: Literal[0, 1, 2, 3] = Field(1, description="What DeepSpeed shards over ranks: 1 optimiser state, "
-                                                           "2 gradients too, 3 parameters too (arXiv:1910.02054).")
+                                                           "2 gradients too, 3 parameters too (arXiv:1910.02054). In "
+                                                           "bf16 with micro-steps to add up, which is done in fp32, "
+                                                           "1 is done as 2.")
     deepspeed: dict[str, Any] | str = Field({}, description="DeepSpeed configuration laid over ours: keys, or a JSON "
                                                             "file such as infra/deepspeed/offload.json.")
     offload: Literal["none", "optimizer", "parameters"] = Field(

@@ -10,35 +10,40 @@ from pathlib import Path
 
 import pytest
 import torch
-from trainings import configure, losses, run
+from trainings import configure, losses, poisoned, run
 
 from model import checkpoint
 from model.convert import load_weights
+from model.objective import objective
 
 PROJECT = Path(__file__).parents[2]
-# clipped to so little that AdamW's eps tells it from 1
+# clipped to so little that AdamW's eps tells it from 1; two batches that are not finite (see trainings.poisoned) are
+# left out beside those whose loss jumps
 SPIKES = {"spike_deviations": 1.0, "spike_rewind": 9, "steps": 10, "clip": 1e-6}
 BACK = SPIKES | {"spike_rewind": 1, "checkpoint_every": 4}
 CASES: dict[str, dict] = {
     "torch": {"engine": "torch"},
     **{f"zero-{stage}": {"engine": "deepspeed", "zero_stage": stage} for stage in range(4)},
-    "accumulated": {"engine": "deepspeed", "zero_stage": 2, "micro_batch": 1},
+    **{f"accumulated-{stage}": {"engine": "deepspeed", "zero_stage": stage, "micro_batch": 1} for stage in range(4)},
     "recomputed-1": {"engine": "deepspeed", "zero_stage": 1, "activation_checkpointing": True},
     "recomputed-3": {"engine": "deepspeed", "zero_stage": 3, "activation_checkpointing": True},
     "offloaded-2": {"engine": "deepspeed", "zero_stage": 2, "offload": "optimizer"},
     "offloaded-3": {"engine": "deepspeed", "zero_stage": 3, "offload": "parameters"},
     "bf16-1": {"engine": "deepspeed", "zero_stage": 1, "precision": "bf16"},
     "bf16-3": {"engine": "deepspeed", "zero_stage": 3, "precision": "bf16"},
+    "bf16-1-again": {"engine": "deepspeed", "zero_stage": 1, "precision": "bf16"},
+    "bf16-3-again": {"engine": "deepspeed", "zero_stage": 3, "precision": "bf16"},
     "muon-torch": {"engine": "torch", "optimizer": "muon"},
     "muon-0": {"engine": "deepspeed", "zero_stage": 0, "optimizer": "muon"},
     "spikes-torch": {"engine": "torch", **SPIKES},
-    **{f"spikes-{stage}": {"engine": "deepspeed", "zero_stage": stage, **SPIKES} for stage in range(4)},
+    **{f"spikes-{stage}": {"engine": "deepspeed", "zero_stage": stage, "micro_batch": 1, **SPIKES}
+       for stage in range(4)},
     "back-1": {"engine": "deepspeed", "zero_stage": 1, **BACK},
     "back-3": {"engine": "deepspeed", "zero_stage": 3, **BACK},
 }
 ASKED = ("zero-1", "zero-3", "alone")       # these answer a benchmark in the loop
 ALONE = {"alone": {}, "muon-alone": {"optimizer": "muon"}, "spikes-alone": SPIKES, "back-alone": BACK}
-GOING_ON = ("zero-1", "zero-3", "muon-0")
+GOING_ON = ("zero-1", "zero-3", "muon-0", "bf16-1-again", "bf16-3-again")
 # gone on with after step 4 by another stage or engine, in pairs: (first, then)
 OTHERWISE = {"1-then-3": (1, 3), "3-then-2": (3, 2), "torch-then-1": (None, 1), "3-then-torch": (3, None),
              "offloaded-then-0": (1, 0)}
@@ -57,7 +62,7 @@ def in_turn(paths: list[str], folder: Path, ranks: int) -> None:
         one.bind(("127.0.0.1", 0))
         port = str(one.getsockname()[1])
     world = {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1",
-             "PYTHONPATH": str(PROJECT)}
+             "PYTHONPATH": f"{PROJECT}:{PROJECT / 'tests' / 'tasks'}"}
     errors = [open(folder / f"errors-{ranks}-{rank}", "w") for rank in range(ranks)]
     children = [subprocess.Popen([sys.executable, str(Path(__file__).with_name("ranks_in_turn.py")), *paths],
                                  env=os.environ | world | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
@@ -65,6 +70,13 @@ def in_turn(paths: list[str], folder: Path, ranks: int) -> None:
                 for rank in range(ranks)]
     statuses = [child.wait(timeout=280) for child in children]
     assert set(statuses) == {0}, (folder / f"errors-{ranks}-0").read_text()[-3000:]
+
+
+def told(config: dict, **more) -> str:
+    """Path of a configuration with more in it."""
+    path = Path(config["folder"]) / "config.json"
+    path.write_text(json.dumps(config | more))
+    return str(path)
 
 
 def again(config: dict, **settings) -> str:
@@ -91,11 +103,12 @@ def runs(mill, tmp_path_factory) -> Path:
     for name, settings in CASES.items():
         config = configure(mill, folder / name, **common | settings | (
             more if name in GOING_ON or name in ALONE_THEN else {}) | (asked if name in ASKED else {}))
-        paths += [str(folder / name / "config.json"), *([again(config)] if name in GOING_ON else [])]
+        paths += [told(config, poisoned=name.startswith("spikes")), *([again(config)] if name in GOING_ON else [])]
     for name, (first, then) in OTHERWISE.items():
         config = configure(mill, folder / name, **common | more | of(first) | (
             {"offload": "optimizer"} if "offloaded" in name else {}))
         paths += [str(folder / name / "config.json"), again(config, **of(then), offload="none")]
+    paths.append(told(configure(mill, folder / "sums", precision="bf16", engine="deepspeed"), sums=True))
     in_turn(paths, folder, 2)
     paths = []
     for name, stage in ALONE_THEN.items():
@@ -108,7 +121,10 @@ def runs(mill, tmp_path_factory) -> Path:
     patch.setattr("model.train.RECENT", 1)
     for name, settings in ALONE.items():
         settings = settings | (asked if name in ASKED else {})
+        if name == "spikes-alone":
+            patch.setattr("model.train.objective", poisoned(objective, 2))
         run(configure(mill, folder / name, **common | {"engine": "torch"} | settings))
+        patch.setattr("model.train.objective", objective)
     patch.undo()
     return folder
 
@@ -122,7 +138,7 @@ def norms(folder: Path) -> list[float]:
     return [json.loads(line)["grad_norm"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.parametrize("name", [name for name in CASES if "-" not in name or name[0] in "zro"])
+@pytest.mark.parametrize("name", [name for name in CASES if "-" not in name or name[0] in "azro"])
 def test_plain_pytorch_and_each_stage_give_the_same_losses(runs, name):
     """In fp32, on two ranks and on one. Documents differ in length, so ranks and micro-steps differ in padding."""
     assert losses(runs / name) == pytest.approx(losses(runs / "alone"), abs=1e-6)
@@ -143,13 +159,24 @@ def test_clipped_and_with_batches_left_out_it_is_still_the_same(runs, name):
                    for folder in (runs / f"{name.split('-')[0]}-alone", runs / name))
     keys = ("step", "samples", "documents", "back_to")
     assert [[line[key] for key in keys] for line in ours] == [[line[key] for key in keys] for line in alone] != []
-    assert losses(runs / name) == pytest.approx(losses(runs / f"{name.split('-')[0]}-alone"), abs=2e-6)
+    if name.startswith("spikes"):
+        for which in (alone, ours):
+            assert [line["step"] for line in which if line["reason"] == "the loss is nan"] == [3]
+            assert [line["step"] for line in which if line["reason"] == "the gradient is not finite"] == [5]
+    assert losses(runs / name) == pytest.approx(losses(runs / f"{name.split('-')[0]}-alone"), abs=2e-6, nan_ok=True)
     assert losses(runs / name)[-1] != pytest.approx(losses(runs / "alone")[-1], abs=1e-3)
 
 
 @pytest.mark.parametrize("name", ["bf16-1", "bf16-3"])
 def test_bf16_stays_near_fp32(runs, name):
     assert losses(runs / name) == pytest.approx(losses(runs / "alone"), abs=0.03)
+    assert losses(runs / f"{name}-again") == losses(runs / name)        # from the fp32 weights of its checkpoint
+
+
+def test_gradients_of_micro_steps_in_bf16_are_added_up_in_fp32(runs):
+    """In bf16 the sum of eight has 0.2 % of error and more."""
+    found = json.loads((runs / "sums" / "sums.json").read_text())
+    assert len(found) == 5 and max(found.values()) < 1e-6, found
 
 
 @pytest.mark.parametrize("name", [*OTHERWISE, *ALONE_FIRST, *(f"{name}-then-alone" for name in ALONE_THEN)])

@@ -1,9 +1,14 @@
 """Small trainings in this process, on the published corpus `mill`."""
 
 import dataclasses
+import itertools
 import json
 import signal
+from collections.abc import Callable
 from pathlib import Path
+
+import torch
+import torch.distributed as dist
 
 from model.config import model_config
 from model.corpus import corpus_folder, open_corpus
@@ -33,6 +38,23 @@ def run(config: dict) -> dict:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def poisoned(objective: Callable, micro_steps: int) -> Callable:
+    """The objective, but for rank 0's first micro-step of the third step, whose loss is nan, and of the fifth, whose
+    gradient is."""
+    calls = itertools.count()
+
+    def spoilt(logits: torch.Tensor, *rest) -> tuple[torch.Tensor, torch.Tensor]:
+        total, nats = objective(logits, *rest)
+        step, micro = divmod(next(calls), micro_steps)
+        if step == 2 and micro == 0 and dist.get_rank() == 0:
+            return total * torch.nan, nats * torch.nan
+        if step == 4 and micro == 0 and dist.get_rank() == 0:
+            return total + (0 * logits.sum()).sqrt(), nats             # 0, whose derivative is 0 / 0
+        return total, nats
+
+    return spoilt
 
 
 def losses(folder: Path) -> list[float]:
