@@ -11,13 +11,18 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+import secrets
+import socket
+import time
 
 import fsspec
 
 from model import checkpoint, state
 from model.config import ModelConfig
+import torch
+import torch.distributed as dist
 from model.data import Samples
-from model.settings import FREE
+from model.resuming import differing
 from tasks.errors import UserError
 
 CARRIED = ("run", "kind", "step", "samples", "tokens", "seconds", "energy_joules", "energy_how", "engine", "zero_stage",
@@ -26,6 +31,46 @@ CARRIED = ("run", "kind", "step", "samples", "tokens", "seconds", "energy_joules
 
 def open_folder(folder: Path, write_packing: Callable[[Path, int], None], n_samples: int, tokenizer: str,
                 step: int) -> None:
+LATE = 60.0                                     # seconds in which a shared file system shows what another machine wrote
+
+
+def meet(folder: Path, device: torch.device) -> Path | None:
+    """The checkpoint that all ranks go on from: the newest that rank 0 sees, whatever the others' listings say yet.
+
+    UserError on all ranks where one of them does not see what rank 0 writes: a data root that is not shared would
+    show at the first checkpoint only.
+    """
+    rank, checkpoints, together = dist.get_rank(), folder / "checkpoints", folder / ".together"
+    said = torch.zeros(2, dtype=torch.int64)
+    if rank == 0:
+        checkpoints.mkdir(parents=True, exist_ok=True)
+        checkpoint.mend(checkpoints)
+        last = checkpoint.latest(checkpoints)
+        said = torch.tensor([secrets.randbits(62), checkpoint.step(last) if last else -1])
+        together.write_text(str(int(said[0])))
+    said = said.to(device)
+    dist.broadcast(said, 0)
+    nonce, step = said.tolist()
+    last = checkpoints / checkpoint.name(step) if step >= 0 else None
+
+    def seen() -> bool:
+        try:
+            os.listdir(folder)                  # NFS looks anew at a folder that is listed
+            return together.read_text() == str(nonce) and (last is None or (last / checkpoint.ABOUT).exists())
+        except FileNotFoundError:
+            return False
+
+    deadline = time.monotonic() + LATE
+    while not (found := seen()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    blind = torch.tensor(0 if found else rank + 1, device=device)
+    dist.all_reduce(blind, dist.ReduceOp.MAX)
+    if int(blind):
+        who = f"rank {int(blind) - 1}" if found else f"rank {rank} on {socket.gethostname()}"
+        raise UserError(f"{folder}: {who} does not see what rank 0 writes there: all machines of a run share one data "
+                        "root; set GRISTMILL_HOME to it on each")
+    return last
+
     """Writes packing.parquet and the tokenizer where they lack; cuts metrics.jsonl back to `step`."""
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     if not (folder / "packing.parquet").exists():
@@ -57,11 +102,9 @@ def resume(engine, last: Path, about: dict, done: dict, rank: int, world: int) -
     """
     was = checkpoint.read(last, rank, world)
     for part in ("model", "settings", "corpus", "rows", "base"):
-        before, now = was.get(part) or {}, about.get(part) or {}
-        for key in sorted((before.keys() | now.keys()) - (FREE if part == "settings" else set())):
-            if before.get(key) != now.get(key):
-                raise UserError(f"{last}: the checkpoint was written with {part}.{key} = {before.get(key)!r} and the "
-                                f"run has {now.get(key)!r}: set it back, or name another run")
+        for key, (before, now) in differing(part, about["kind"], was.get(part) or {}, about.get(part) or {}).items():
+            raise UserError(f"{last}: the checkpoint was written with {part}.{key} = {before!r} and the run has "
+                            f"{now!r}: set it back, or name another run")
     stored = load(engine, last, rank, world)
     state.restore_random(stored)
     return {key: was.get(key, value) for key, value in done.items()}

@@ -86,6 +86,7 @@ def train(config: dict, settings: Optimisation, prepare: Callable = pretraining)
     stop = _stop_flag()
     check(settings)
     rank, world, device = start(settings)
+    last = run_folder.meet(Path(config["folder"]), device)
     folder, model_config = Path(config["folder"]), ModelConfig(**config["model"])
     if settings.attention == "flex" and device.type == "cpu":
         raise UserError("setting attention: FlexAttention has no gradients on CPUs; use auto or sdpa")
@@ -105,7 +106,6 @@ def train(config: dict, settings: Optimisation, prepare: Callable = pretraining)
              "settings": settings.model_dump(mode="json"), **material.about, **config.get("about", {})}
     done = {"step": 0, "samples": 0, "tokens": 0, "seconds": 0.0, "energy_joules": 0.0, "recent": [], "in_a_row": 0,
             "skipped": [], "back_to": []}
-    last = checkpoint.latest(folder / "checkpoints")
     if last:
         done = run_folder.resume(engine, last, about, done, rank, world)
     boards = []

@@ -20,8 +20,9 @@ import fsspec
 from model import checkpoint
 from model.config import ModelConfig, check_fit
 from model.corpus import corpus_folder, open_corpus, verify
+from model.resuming import differing
 from model.rows import instruction_rows
-from model.settings import FREE, Evaluate, Finetune, Optimisation, Pretrain, Processes
+from model.settings import Evaluate, Finetune, Optimisation, Pretrain, Processes
 from tasks import ranks
 from tasks.errors import UserError
 from tasks.ledger import record
