@@ -9,18 +9,18 @@
 
 import json
 import os
-from collections.abc import Callable
-from pathlib import Path
 import secrets
 import socket
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 import fsspec
+import torch
+import torch.distributed as dist
 
 from model import checkpoint, state
 from model.config import ModelConfig
-import torch
-import torch.distributed as dist
 from model.data import Samples
 from model.resuming import differing
 from tasks.errors import UserError
@@ -28,9 +28,6 @@ from tasks.errors import UserError
 CARRIED = ("run", "kind", "step", "samples", "tokens", "seconds", "energy_joules", "energy_how", "engine", "zero_stage",
            "settings", "corpus", "rows", "base")
 
-
-def open_folder(folder: Path, write_packing: Callable[[Path, int], None], n_samples: int, tokenizer: str,
-                step: int) -> None:
 LATE = 60.0                                     # seconds in which a shared file system shows what another machine wrote
 
 
@@ -71,6 +68,9 @@ def meet(folder: Path, device: torch.device) -> Path | None:
                         "root; set GRISTMILL_HOME to it on each")
     return last
 
+
+def open_folder(folder: Path, write_packing: Callable[[Path, int], None], n_samples: int, tokenizer: str,
+                step: int) -> None:
     """Writes packing.parquet and the tokenizer where they lack; cuts metrics.jsonl back to `step`."""
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     if not (folder / "packing.parquet").exists():
