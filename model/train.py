@@ -201,11 +201,15 @@ def train(config: dict, settings: Optimisation, prepare: Callable = pretraining)
 
 def make_engine(config: dict, settings: Optimisation, shape: ModelConfig, device: torch.device):
     """The model with its first weights, under the engine that the settings name."""
-    module = Transformer(shape, settings.attention).initialise(settings.seed)
-    if config.get("initial"):
-        module.load_state_dict(initial_weights(config["initial"], shape))
-    elif settings.parametrisation == "mup":
-        rescale(module, settings.base_width)
+    if settings.engine == "deepspeed" and settings.zero_stage == 3 and dist.get_rank():
+        with torch.device("meta"):                      # stage 3 takes them from rank 0
+            module = Transformer(shape, settings.attention)
+    else:
+        module = Transformer(shape, settings.attention).initialise(settings.seed)
+        if config.get("initial"):
+            module.load_state_dict(initial_weights(config["initial"], shape))
+        elif settings.parametrisation == "mup":
+            rescale(module, settings.base_width)
     module.checkpointing = settings.activation_checkpointing
     return (Torch if settings.engine == "torch" else DeepSpeed)(module, settings, device)
 
