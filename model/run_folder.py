@@ -1,18 +1,21 @@
 """The folder of a training run: opened, resumed from and summed up.
 
     packing.parquet      which tokens each sample holds
-    metrics.jsonl        a line a step, cut back to the checkpoint that a run resumes from
+    metrics.jsonl        a line a step, cut back to the checkpoint that a run resumes from, as is
+    spikes.jsonl         a line a batch that was left out
     tokenizer/           the tokenizer of the corpus
     checkpoints/         see model/checkpoint
     summary.json         written last: the run is complete
 """
 
 import json
+import math
 import os
 import secrets
 import socket
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import fsspec
@@ -70,12 +73,13 @@ def meet(folder: Path, device: torch.device) -> Path | None:
 
 
 def open_folder(folder: Path, write_packing: Callable[[Path, int], None], n_samples: int, tokenizer: str,
-                step: int) -> None:
-    """Writes packing.parquet and the tokenizer where they lack; cuts metrics.jsonl back to `step`."""
+                step: int) -> Future[None]:
+    """Writes the tokenizer and packing.parquet where they lack; cuts metrics.jsonl and spikes.jsonl back to `step`.
+
+    packing.parquet, of a row or more a sample of the whole run, is written in a thread while the training begins: the
+    future says when it is whole, and raises what went wrong.
+    """
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-    if not (folder / "packing.parquet").exists():
-        write_packing(folder / "packing.partial", n_samples)
-        os.replace(folder / "packing.partial", folder / "packing.parquet")
     if not (folder / "tokenizer").exists():
         fs, path = fsspec.core.url_to_fs(tokenizer)
         temporary = folder / ".tokenizer.partial"
@@ -83,7 +87,22 @@ def open_folder(folder: Path, write_packing: Callable[[Path, int], None], n_samp
         for file in fs.ls(path, detail=False):
             (temporary / file.rsplit("/", 1)[-1]).write_bytes(fs.cat_file(file))
         os.replace(temporary, folder / "tokenizer")
-    path = folder / "metrics.jsonl"
+    for name in ("metrics.jsonl", "spikes.jsonl"):
+        _cut_back(folder / name, step)
+
+    def packing() -> None:
+        if not (folder / "packing.parquet").exists():
+            write_packing(folder / "packing.partial", n_samples)
+            os.replace(folder / "packing.partial", folder / "packing.parquet")
+
+    pool = ThreadPoolExecutor(1, "packing")
+    written = pool.submit(packing)
+    pool.shutdown(wait=False)
+    return written
+
+
+def _cut_back(path: Path, step: int) -> None:
+    """Leaves the lines up to `step`: those behind it are of steps that are taken again."""
     kept = []
     for line in path.read_text().splitlines() if path.exists() else []:
         try:
@@ -93,6 +112,15 @@ def open_folder(folder: Path, write_packing: Callable[[Path, int], None], n_samp
             break                           # cut off by a crash
     path.with_suffix(".partial").write_text("".join(kept))
     os.replace(path.with_suffix(".partial"), path)
+
+
+def strict(value):
+    """`value` as JSON can hold it for every reader: null for a number that is not finite."""
+    if isinstance(value, dict):
+        return {key: strict(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [strict(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def resume(engine, last: Path, about: dict, done: dict, rank: int, world: int) -> dict:
@@ -121,14 +149,16 @@ def finish(folder: Path, last: Path, world: int, model: ModelConfig, samples: Sa
     """Writes summary.json from checkpoint `last` and the metrics, and returns it."""
     about = json.loads((last / checkpoint.ABOUT).read_text())
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    losses = [line["loss"] for line in lines if line["loss"] is not None]
     summary = {key: about[key] for key in CARRIED if key in about} | {
         "complete": True, "world_size": world, "parameters": model.parameters,
         "checkpoint": str(last.relative_to(folder)),
-        "loss_first": lines[0]["loss"], "loss_last": lines[-1]["loss"], "epochs": about["samples"] / samples.rows,
+        "loss_first": losses[0] if losses else None, "loss_last": losses[-1] if losses else None,
+        "epochs": about["samples"] / samples.rows,
         "held_out_loss": lines[-1].get("held_out_loss"), "bits_per_byte": lines[-1].get("bits_per_byte"),
         "tokens_per_second": about["tokens"] / sum(line["seconds"] for line in lines),
         "padding": samples.padding, "source_epochs": samples.source_epochs(about["samples"])}
     temporary = folder / ".summary.partial"
-    temporary.write_text(json.dumps(summary, indent=1, sort_keys=True))
+    temporary.write_text(json.dumps(strict(summary), indent=1, sort_keys=True))
     os.replace(temporary, folder / "summary.json")
     return summary

@@ -22,12 +22,14 @@ from model.state import hosted
 class Saver:
     """Writes the checkpoints of a run with all ranks, and removes old ones as the settings say.
 
-    `last` is the newest whole one, the same on all ranks after `wait`. What went wrong in the thread is raised by the
-    next call of `look`, `save` or `wait`; used as a context it waits at the end, unless ranks may be gone.
+    `last` is the newest whole one, the same on all ranks after `wait`; none is committed before `packing` is written,
+    which says what its samples are. What went wrong in the thread is raised by the next call of `look`, `save` or
+    `wait`; used as a context it waits at the end, unless ranks may be gone.
     """
 
-    def __init__(self, folder: Path, model: ModelConfig, settings: Optimisation, last: Path | None):
-        self.folder, self.model, self.last = folder, model, last
+    def __init__(self, folder: Path, model: ModelConfig, settings: Optimisation, last: Path | None,
+                 packing: Future | None = None):
+        self.folder, self.model, self.last, self.packing = folder, model, last, packing
         self.keep, self.background = settings.keep_checkpoints, settings.background_checkpoints
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
         # the threads talk among themselves, beside whatever the training sends
@@ -45,7 +47,9 @@ class Saver:
             self.wait()
 
     def look(self) -> None:
-        """Raises what went wrong with a checkpoint that ended."""
+        """Raises what went wrong with a checkpoint, or with packing, that ended."""
+        if self.packing is not None and self.packing.done():
+            self.packing.result()
         if self.running is not None and self.running.done():
             self.wait()
 
@@ -61,6 +65,8 @@ class Saver:
     def __exit__(self, kind, error, trace) -> None:
         if kind is None or kind.__name__ == "UserError":    # met by all ranks in the same step
             self.wait()
+            if self.packing is not None:
+                self.packing.result()
 
     def _write(self, weights: dict[str, torch.Tensor], state: dict[str, torch.Tensor], about: dict) -> Path:
         temporary = checkpoint.temporary(self.folder, about["step"])
@@ -73,6 +79,8 @@ class Saver:
         if self.rank == 0:
             files = {f"{checkpoint.STATE}/rank-{rank:05d}.safetensors": digest for rank, digest in enumerate(digests)}
             save_weights(temporary / checkpoint.WEIGHTS, weights, self.model)
+            if self.packing is not None:
+                self.packing.result()
             checkpoint.commit(temporary, about, files)
             checkpoint.prune(self.folder, self.keep)
         self._meet()

@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 
 from model import checkpoint, in_loop, run_folder
-from model.boards import Board, open_boards
+from model.boards import Boards, open_boards
 from model.config import ModelConfig, check_fit
 from model.convert import initial_weights
 from model.data import Batch, Samples
@@ -108,13 +108,14 @@ def train(config: dict, settings: Optimisation, prepare: Callable = pretraining)
             "skipped": [], "back_to": []}
     if last:
         done = run_folder.resume(engine, last, about, done, rank, world)
-    boards = []
+    boards, packing = Boards(), None
     if rank == 0:
-        run_folder.open_folder(folder, material.write_packing, settings.steps * settings.batch, material.tokenizer,
-                               done["step"])
+        packing = run_folder.open_folder(folder, material.write_packing, settings.steps * settings.batch,
+                                         material.tokenizer, done["step"])
         boards = open_boards(folder, config["run"], settings, done["step"])
         print(f"{config['run']}: {model_config.parameters:,} parameters, {samples.rows} rows of {length} an epoch with "
-              f"{samples.padding:.2%} padding, {world} x {device.type} taking {settings.micro_batch} at once, {settings.engine} ZeRO {settings.zero_stage}, step {done['step']}", flush=True)
+              f"{samples.padding:.2%} padding, {world} x {device.type} taking {settings.micro_batch} at once, "
+              f"{settings.engine} ZeRO {settings.zero_stage}, step {done['step']}", flush=True)
         there = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else 0
         print(sentence(model_config, settings.micro_batch, length, there, stage=settings.zero_stage, ranks=world,
                        bf16=bf16(settings, device), checkpointing=settings.activation_checkpointing,
@@ -135,7 +136,7 @@ def train(config: dict, settings: Optimisation, prepare: Callable = pretraining)
     batches = prefetched(samples, (share(step, micro) for step in range(done["step"], settings.steps)
                                    for micro in range(accumulate)))
     stopped = False
-    with Saver(folder / "checkpoints", model_config, settings, last) as saver:
+    with boards, Saver(folder / "checkpoints", model_config, settings, last, packing) as saver:
         for step in range(done["step"] + 1, settings.steps + 1):
             started = time.monotonic()
             seen = range((step - 1) * settings.batch, step * settings.batch)
@@ -188,7 +189,8 @@ def train(config: dict, settings: Optimisation, prepare: Callable = pretraining)
                     "energy_joules": done["energy_joules"] + _sum(meter.joules(), device),
                     "energy_how": meter.how,
                 }
-                saver.save(engine, now | about)
+                saver.save(engine, run_folder.strict(now | about))
+                boards.outcome = "finished" if step == settings.steps else "stopped"
             if stopped:
                 break
     batches.close()
@@ -250,15 +252,14 @@ def leave_out(engine, folder: Path, done: dict, seen: range, reason: str, saver:
     return back
 
 
-def write_line(metrics, boards: list[Board], line: dict, steps: int) -> None:
+def write_line(metrics, boards: Boards, line: dict, steps: int) -> None:
     """A step's line of metrics.jsonl, its figures on the boards, and some of them on the terminal."""
-    metrics.write(json.dumps(line) + "\n")
+    metrics.write(json.dumps(run_folder.strict(line)) + "\n")
     figures = {name: value for name, value in line.items() if isinstance(value, float)}
     figures |= {f"bits_per_byte/{name}": value for name, value in line.get("bits_per_byte_by", {}).items()}
     for task, values in line.get("benchmarks", {}).items():
         figures |= {f"{task}/{metric}": value for metric, value in values.items()}
-    for board in boards:
-        board(line["step"], figures)
+    boards(line["step"], figures)
     if line["step"] == 1 or line["step"] % 10 == 0 or line["step"] == steps:
         print(f"step {line['step']}/{steps} loss {line['loss']:.4f} lr {line['lr']:.2e} "
               f"{line['tokens_per_second']:,.0f} tokens/s" + (f" MFU {line['mfu']:.1%}" if "mfu" in line else "")

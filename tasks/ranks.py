@@ -61,8 +61,9 @@ def train(root: Root, folder: Path, module: str, config: dict, settings: Optimis
     at_once(settings, world)
     for nodes in range(processes.nodes_at_least or processes.nodes, processes.nodes):
         if settings.batch % (n * nodes):
-            raise UserError(f"setting batch: {settings.batch} sequences cannot be shared evenly by {n * nodes} ranks, with "
-                            f"which nodes_at_least {processes.nodes_at_least} lets the run go on; change one of them")
+            raise UserError(f"setting batch: {settings.batch} sequences cannot be shared evenly by {n * nodes} ranks, "
+                            f"with which nodes_at_least {processes.nodes_at_least} lets the run go on; change one of "
+                            "them")
     node = f"-{processes.node_rank}" if processes.node_rank else ""
     path = folder / f"config{node}.json"
 
@@ -138,8 +139,8 @@ def ranks_here(settings: Optimisation, processes: Processes, there: int) -> int:
                                      if not any(settings.batch % (n * nodes) for nodes in worlds)), 1)
     if not processes.processes and n < there:
         all_of_them = math.lcm(*(there * nodes for nodes in worlds))
-        log.warning("%d of the %d GPUs of this machine stay idle: a batch of %d sequences cannot be shared evenly among "
-                    "all; one of %d can", there - n, there, settings.batch,
+        log.warning("%d of the %d GPUs of this machine stay idle: a batch of %d sequences cannot be shared evenly among"
+                    " all; one of %d can", there - n, there, settings.batch,
                     -(-settings.batch // all_of_them) * all_of_them)
     return n
 
@@ -160,7 +161,7 @@ class _Watch:
             self.recorded = checkpoint.step(known) if known else 0
         self._mark(False)
         self.step = self.tokens = 0
-        self.first = self.last = None
+        self.first = self.last = self.newest = None
         self.lines: dict[int, dict] = {}                # steps that no recorded checkpoint holds yet
         self.file, self.at = None, 0
 
@@ -178,7 +179,7 @@ class _Watch:
         self._mark(outcome == "ok")
 
     def look(self) -> None:
-        if self._read() and self.progress:
+        if self._read() and self.newest and self.progress:
             self.progress(self.newest | {"loss_first": self.first})
         for path in checkpoint.all_whole(self.folder / "checkpoints"):
             if checkpoint.step(path) > self.recorded:
@@ -200,9 +201,11 @@ class _Watch:
         self.at += len(grown)
         for text in grown.splitlines():
             with contextlib.suppress(ValueError):
-                self.newest = line = json.loads(text)
-                self.first = line["loss"] if self.first is None else self.first
-                self.step, self.tokens, self.last = line["step"], line["tokens"], line["loss"]
+                line = json.loads(text)
+                if line["loss"] is not None:            # it is where a batch of a loss that is no number was left out
+                    self.newest, self.last = line, line["loss"]
+                    self.first = line["loss"] if self.first is None else self.first
+                self.step, self.tokens = line["step"], line["tokens"]
                 if line["step"] > self.recorded:
                     self.lines[line["step"]] = line
         return bool(grown)

@@ -2,12 +2,13 @@
 
 import json
 import sys
+from threading import Event
 from types import ModuleType, SimpleNamespace
 
 import pytest
 from trainings import configure, run
 
-from model.boards import open_boards, tensorboard
+from model.boards import Board, Boards, open_boards, tensorboard
 from model.settings import Optimisation
 from tasks.errors import UserError
 
@@ -27,37 +28,123 @@ def test_a_run_has_tensorboard_files_that_a_resumed_one_goes_on_with(mill, tmp_p
     assert found["loss"] == [(line["step"], pytest.approx(line["loss"])) for line in lines]
     assert {"lr", "grad_norm", "tokens_per_second", "energy_joules", "bits_per_byte", "tflops"} <= set(found)
     assert {step for step, _ in found["bits_per_byte/books"]} == {3, 6}
-    board = tensorboard(folder / "tensorboard", 4)                  # gone on behind step 4
-    board(5, {"loss": 1.5})
+    tensorboard(folder / "tensorboard", 4).log(5, {"loss": 1.5})    # gone on behind step 4
     assert [step for step, _ in scalars(folder / "tensorboard")["loss"]] == [1, 2, 3, 4, 5]
 
 
-def test_weights_and_biases_gets_the_figures(tmp_path, monkeypatch):
-    seen = []
+class WandbRun:
+    """Stands in for wandb.Run, with its signatures."""
+
+    def __init__(self, seen: list, fail: list):
+        self.seen, self.fail = seen, fail
+
+    def log(self, data: dict, step: int | None = None, commit: bool | None = None) -> None:
+        if self.fail:
+            raise ConnectionError("the network is gone")
+        self.seen.append((step, data))
+
+    def finish(self, exit_code: int | None = None, quiet: bool | None = None) -> None:
+        self.seen.append(("finish", exit_code))
+
+
+@pytest.fixture
+def wandb(monkeypatch):
+    seen, fail = [], []
     module = ModuleType("wandb")
-    module.init = lambda **options: (seen.append(options), SimpleNamespace(
-        log=lambda figures, step: seen.append((step, figures))))[1]
+
+    def init(entity=None, project=None, dir=None, id=None, name=None, notes=None, tags=None, config=None, group=None,
+             mode=None, resume=None, settings=None):
+        seen.append({"project": project, "id": id, "name": name, "resume": resume, "tracker": config["tracker"]})
+        return WandbRun(seen, fail)
+
+    module.init = init
     monkeypatch.setitem(sys.modules, "wandb", module)
-    boards = open_boards(tmp_path, "mill-1", Optimisation(tracker="wandb", project="grain"), 0)
-    for board in boards:
-        board(1, {"loss": 2.0})
-    assert seen[0]["project"] == "grain" and seen[0]["id"] == "mill-1" and seen[0]["resume"] == "allow"
-    assert seen[0]["config"]["tracker"] == "wandb" and seen[1:] == [(1, {"loss": 2.0})]
+    return seen, fail
 
 
-def test_mlflow_gets_the_figures_and_the_same_run_when_it_goes_on(tmp_path, monkeypatch):
+def test_weights_and_biases_gets_the_figures_and_how_it_ended(tmp_path, wandb, capsys):
+    seen, fail = wandb
+    settings = Optimisation(tracker="wandb", project="grain")
+    with open_boards(tmp_path, "mill-1", settings, 0) as boards:
+        for step in range(1, 6):
+            fail[:] = [1] if step in (2, 3) else []
+            boards(step, {"loss": 2.0})
+    assert seen == [{"project": "grain", "id": "mill-1", "name": "mill-1", "resume": "allow", "tracker": "wandb"},
+                    (1, {"loss": 2.0}), (4, {"loss": 2.0}), (5, {"loss": 2.0}), ("finish", 0)]
+    said = capsys.readouterr().out
+    assert said.count("wandb: ConnectionError: the network is gone; the training goes on") == 1
+    assert said.count("wandb works again") == 1
+    assert [step for step, _ in scalars(tmp_path / "tensorboard")["loss"]] == [1, 2, 3, 4, 5]
+    with pytest.raises(ZeroDivisionError), open_boards(tmp_path, "mill-1", settings, 5):
+        1 / 0  # noqa: B018
+    assert seen[-1] == ("finish", 1)
+
+
+def test_a_training_closes_its_boards_whether_done_or_stopped_or_broken(mill, tmp_path, wandb, monkeypatch):
+    seen, _ = wandb
+    told = {"tracker": "wandb", "evaluate_every": 0, "checkpoint_every": 0, "steps": 2}
+    run(configure(mill, tmp_path / "done", **told))
+    assert [step for step, _ in seen[1:]] == [1, 2, "finish"] and seen[-1] == ("finish", 0)
+    monkeypatch.setattr("model.train.complaint", lambda *_: "no")
+    with pytest.raises(UserError):
+        run(configure(mill, tmp_path / "broken", **told))
+    assert seen[-1] == ("finish", 1)
+
+
+def test_a_tracker_that_hangs_does_not_keep_a_run_from_ending(capsys, monkeypatch):
+    monkeypatch.setattr("model.boards.CLOSING", 0.05)
+    gone = Event()
+    closed = []
+    with Boards([Board("slow", print, lambda outcome: gone.wait(60)), Board("broken", print, lambda outcome: 1 / 0),
+                 Board("last", print, closed.append)]) as boards:
+        boards.outcome = "stopped"
+    gone.set()
+    assert closed == ["stopped"] and "broken: ZeroDivisionError" in capsys.readouterr().out
+
+
+def test_mlflow_gets_the_figures_and_the_same_run_when_it_goes_on(tmp_path, monkeypatch, capsys):
+    """Stands in for mlflow, with its signatures."""
     seen = []
     module = ModuleType("mlflow")
-    module.set_experiment = seen.append
-    module.start_run = lambda **options: (seen.append(options), SimpleNamespace(
-        info=SimpleNamespace(run_id="r7")))[1]
-    module.log_params = lambda parameters: seen.append(sorted(parameters)[0])
-    module.log_metrics = lambda figures, step: seen.append((step, figures))
+
+    class MlflowClient:
+        def create_run(self, experiment_id: str, start_time=None, tags=None, run_name=None):
+            seen.append(("create", experiment_id, run_name))
+            return SimpleNamespace(info=SimpleNamespace(run_id="r7"))
+
+        def update_run(self, run_id: str, status=None, name=None) -> None:
+            seen.append(("update", run_id, status))
+
+        def set_terminated(self, run_id: str, status=None, end_time=None) -> None:
+            seen.append(("end", run_id, status))
+
+    def set_experiment(experiment_name=None, experiment_id=None):
+        if experiment_name == "gone":
+            raise ConnectionError("no server")
+        seen.append(experiment_name)
+        return SimpleNamespace(experiment_id="e1")
+
+    def log_params(params: dict, synchronous=None, run_id=None):
+        seen.append((sorted(params)[0], run_id))
+
+    def log_metrics(metrics: dict, step=None, synchronous=None, run_id=None, timestamp=None):
+        seen.append((step, metrics, synchronous, run_id))
+
+    module.MlflowClient, module.set_experiment, module.log_params, module.log_metrics = \
+        MlflowClient, set_experiment, log_params, log_metrics
+    module.flush_async_logging = lambda: seen.append("flush")
     monkeypatch.setitem(sys.modules, "mlflow", module)
     for step in (1, 2):
-        open_boards(tmp_path, "mill-1", Optimisation(tracker="mlflow"), step - 1)[-1](step, {"loss": 2.0})
-    assert seen == ["gristmill", {"run_name": "mill-1"}, "activation_checkpointing", (1, {"loss": 2.0}),
-                    "gristmill", {"run_id": "r7"}, (2, {"loss": 2.0})]
+        with open_boards(tmp_path, "mill-1", Optimisation(tracker="mlflow"), step - 1) as boards:
+            boards(step, {"loss": 2.0})
+            boards.outcome = ("stopped", "finished")[step - 1]
+    assert seen == ["gristmill", ("create", "e1", "mill-1"), ("activation_checkpointing", "r7"),
+                    (1, {"loss": 2.0}, False, "r7"), "flush", ("end", "r7", "KILLED"),
+                    "gristmill", ("update", "r7", "RUNNING"), (2, {"loss": 2.0}, False, "r7"), "flush",
+                    ("end", "r7", "FINISHED")]
+    with open_boards(tmp_path, "mill-2", Optimisation(tracker="mlflow", project="gone"), 0) as boards:
+        boards(1, {"loss": 2.0})                # a server that is not there does not keep a training from its start
+    assert len(seen) == 11 and "mlflow: ConnectionError: no server; the training goes on" in capsys.readouterr().out
 
 
 def test_a_tracker_that_is_not_installed_is_said(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -52,8 +53,10 @@ def test_a_bad_batch_is_left_out_and_written_down_with_its_documents(mill, tmp_p
     spoil(3)
     folder = tmp_path / "run"
     summary = run(configure(mill, folder, micro_batch=4, spike_deviations=50))
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines if "left_out" in line] == [3] and math.isnan(lines[2]["loss"])
+    lines = [json.loads(line, parse_constant=pytest.fail) for line in       # NaN is no JSON to other readers
+             (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "left_out" in line] == [3]
+    assert lines[2]["loss"] is lines[2]["grad_norm"] is None and summary["loss_last"] == lines[-1]["loss"]
     noted = [json.loads(line) for line in (folder / "spikes.jsonl").read_text().splitlines()]
     packing = pq.read_table(folder / "packing.parquet").to_pylist()
     documents = {str(row["doc_id"]) for row in packing if 8 <= row["sample_id"] < 12}
@@ -73,6 +76,21 @@ def test_after_several_in_a_row_the_run_goes_on_from_its_last_checkpoint(mill, t
     about = checkpoint.read(checkpoint.latest(folder / "checkpoints"))
     assert noted == [None, 4] and about["skipped"] == [[16, 23]] and about["back_to"] == [4]
     assert len(losses(folder)) == 8 and math.isfinite(losses(folder)[-1])
+
+
+def test_a_batch_left_out_is_written_down_once_when_its_step_is_taken_again(mill, tmp_path, spoil):
+    spoil(1, 6)                                         # the second behind the last checkpoint but one
+    folder = tmp_path / "run"
+    config = configure(mill, folder, micro_batch=4, spike_deviations=50, steps=6, checkpoint_every=4)
+    assert run(config)["loss_first"] > 0
+    before = (folder / "spikes.jsonl").read_text()
+    assert [json.loads(line)["step"] for line in before.splitlines()] == [1, 6]
+    last = json.loads((folder / "checkpoints/step-00000006/checkpoint.json").read_text(), parse_constant=pytest.fail)
+    assert last["loss"] is None
+    os.rename(folder / "checkpoints/step-00000006", tmp_path / "gone")
+    spoil(2)                                            # step 6 again
+    run(config)
+    assert (folder / "spikes.jsonl").read_text() == before
 
 
 def test_nothing_to_go_back_to_is_said(mill, tmp_path, spoil):

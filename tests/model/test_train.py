@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from threading import Event
 from types import SimpleNamespace
 
 import pyarrow.parquet as pq
@@ -16,11 +17,12 @@ import torch
 from published_corpus import write_corpus
 from trainings import configure, losses, run
 
-from model import checkpoint, engine
+from model import checkpoint, data, engine
 from model.choices import benchmark
 from model.corpus import corpus_folder, open_corpus
 from model.generate import load_run
 from model.settings import Evaluate, Optimisation
+from model.train import write_line
 from tasks.errors import UserError
 
 PROJECT = Path(__file__).parents[2]
@@ -101,6 +103,31 @@ def test_benchmarks_in_the_loop_are_scored_as_those_of_a_trained_model(trained, 
     questions.write_text(json.dumps({"query": "q", "choices": ["one"], "gold": 0}))
     with pytest.raises(UserError, match="wheel.jsonl, row 1: query is a text, choices a list of two"):
         run(configure(mill, tmp_path / "other", **told))
+
+
+def test_packing_is_written_beside_the_first_steps_and_before_the_first_checkpoint(mill, tmp_path, monkeypatch):
+    plain, stepped, folder = data.write_packing, Event(), tmp_path / "run"
+
+    def late(path, last, **of):
+        assert stepped.wait(60) and not checkpoint.latest(folder / "checkpoints")
+        plain(path, last, **of)
+
+    def line(metrics, boards, line, steps):
+        write_line(metrics, boards, line, steps)
+        stepped.set()
+
+    monkeypatch.setattr("model.material.write_packing", late)
+    monkeypatch.setattr("model.train.write_line", line)
+    run(configure(mill, folder, checkpoint_every=1, steps=2))
+    assert len(pq.read_table(folder / "packing.parquet")) >= 8 and checkpoint.latest(folder / "checkpoints")
+
+    def broken(path, last, **of):
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr("model.material.write_packing", broken)
+    with pytest.raises(OSError, match="the disk is gone"):
+        run(configure(mill, tmp_path / "broken", checkpoint_every=1))
+    assert checkpoint.latest(tmp_path / "broken/checkpoints") is None
 
 
 @pytest.mark.parametrize(("shape", "settings", "says"), [

@@ -296,6 +296,10 @@ def test_what_is_watched_is_recorded_once(tmp_path, events):
     os.replace(folder / "new", metrics)
     again.look()
     assert (again.step, again.first, again.last) == (2, 8.0, 7.0) and recorded() == [1, 2]
+    with open(metrics, "a") as file:
+        file.write(line(3).replace("6.0", "null"))      # left out: its loss was no number
+    again.look()
+    assert (again.step, again.newest["step"], again.last) == (3, 2, 7.0)
 
 
 @pytest.mark.parametrize("error", [
