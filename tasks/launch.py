@@ -182,9 +182,9 @@ def _asked(about: dict, asked: dict) -> dict:
 
 
 def convert(home: str | Root, run: str, to: str | None = None, output: str | Path | None = None,
-            source: str | None = None, dtype: str = "f32") -> dict:
-    """Exports `run` to the folder `output` in the form `to` (huggingface or gguf), or makes a run of the model
-    `source` (a transformers folder, or OWNER/NAME@COMMIT of Hugging Face's hub)."""
+            source: str | None = None, dtype: str = "f32", step: int | None = None) -> dict:
+    """Exports `run` (its newest checkpoint, or that of `step`) to the folder `output` in the form `to` (huggingface or
+    gguf), or makes a run of the model `source` (a transformers folder, or OWNER/NAME@COMMIT of Hugging Face's hub)."""
     root = _root(home)
     if (source is None) == (to is None):
         raise UserError("say either --to (huggingface or gguf) and --output, or --from")
