@@ -228,7 +228,7 @@ def evaluate(
     overrides: Changes = None,
     as_json: Json = False,
 ) -> None:
-    """Bits per byte by domain on held-out documents, and multiple-choice accuracy."""
+    """Bits per byte by domain on held-out documents, and multiple-choice accuracy, by one process on one device."""
     from flows.settings import parse_overrides
     from model.settings import Evaluate, parse
 
