@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from model import hf_tokenizer
 from model.config import ModelConfig
 from model.families import FAMILIES, Family, family_of, read_folder, write_config
+from model.hub import weights_files
 from model.tokenizer import Tokenizer
 from model.transformer import Transformer
 from tasks.errors import UserError
@@ -44,23 +45,23 @@ def load_weights(path: str | Path) -> dict[str, torch.Tensor]:
 
 def load_model(path: str | Path, config: ModelConfig) -> Transformer:
     """A model with the weights of a safetensors file; UserError when they have other shapes than `config` says."""
-    weights, model = load_weights(path), Transformer(config)
+    return holding(load_weights(path), config, path)
+
+
+def holding(weights: dict[str, torch.Tensor], config: ModelConfig, path: str | Path) -> Transformer:
+    """A model made of these weights, in fp32, which come from `path`: none are made at random before."""
+    with torch.device("meta"):
+        model = Transformer(config)
     _same_shapes(weights, model, path)
-    model.load_state_dict(weights)
+    model.load_state_dict({name: tensor.float() for name, tensor in weights.items()}, assign=True)
     return model
 
 
-def initial_weights(path: str | Path, config: ModelConfig) -> dict[str, torch.Tensor]:
+def initial_model(path: str | Path, config: ModelConfig) -> Transformer:
     """What a training starts from: our weights file, or the folder of a transformers model. Rows that the embedding
     has beyond theirs are filled (see `grow`)."""
-    if Path(path).is_dir():
-        weights = grow(load_pretrained(path)[1], config.vocab_size)
-    else:
-        weights = load_weights(path)
-    with torch.device("meta"):
-        expected = Transformer(config)
-    _same_shapes(weights, expected, path)
-    return weights
+    folder = Path(path).is_dir()
+    return holding(grow(load_pretrained(path)[1], config.vocab_size) if folder else load_weights(path), config, path)
 
 
 def _same_shapes(weights: dict[str, torch.Tensor], model: Transformer, path: str | Path) -> None:
@@ -140,7 +141,7 @@ def from_theirs(weights: dict[str, torch.Tensor], config: ModelConfig, family: s
 def load_pretrained(folder: str | Path) -> tuple[ModelConfig, dict[str, torch.Tensor]]:
     """Configuration and weights of a transformers folder (config.json and safetensors, in one file or several)."""
     config, family = read_folder(folder)
-    files = sorted(Path(folder).glob("*.safetensors"))
+    files = weights_files(Path(folder))
     if not files:
         raise UserError(f"{folder}: holds no .safetensors; a pickle (pytorch_model.bin) can run code when it is "
                         "opened and is not read: save the model with safe_serialization=True")

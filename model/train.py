@@ -20,7 +20,7 @@ import torch.distributed as dist
 from model import checkpoint, in_loop, run_folder
 from model.boards import Boards, open_boards
 from model.config import ModelConfig, check_fit
-from model.convert import initial_weights
+from model.convert import initial_model
 from model.data import Batch, Samples
 from model.energy import Meter, peak_flops
 from model.engine import DeepSpeed, Torch, bf16, start
@@ -205,14 +205,13 @@ def make_engine(config: dict, settings: Optimisation, shape: ModelConfig, device
     """The model with its first weights, under the engine that the settings name."""
     if settings.engine == "deepspeed" and settings.zero_stage == 3 and dist.get_rank():
         with torch.device("meta"):                      # stage 3 takes them from rank 0
-            module = Transformer(shape, settings.attention)
+            module = Transformer(shape)
     else:
-        module = Transformer(shape, settings.attention).initialise(settings.seed)
-        if config.get("initial"):
-            module.load_state_dict(initial_weights(config["initial"], shape))
-        elif settings.parametrisation == "mup":
+        module = initial_model(config["initial"], shape) if config.get("initial") else \
+            Transformer(shape).initialise(settings.seed)
+        if settings.parametrisation == "mup" and not config.get("initial"):
             rescale(module, settings.base_width)
-    module.checkpointing = settings.activation_checkpointing
+    module.attention, module.checkpointing = settings.attention, settings.activation_checkpointing
     return (Torch if settings.engine == "torch" else DeepSpeed)(module, settings, device)
 
 

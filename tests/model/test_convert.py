@@ -7,13 +7,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 
 from model import gguf_file, hf_tokenizer
 from model.config import ModelConfig, model_config
 from model.convert import (
     from_theirs,
     grow,
-    initial_weights,
+    initial_model,
     load_pretrained,
     load_weights,
     save_pretrained,
@@ -133,6 +134,8 @@ def test_old_files_of_bert_are_read_and_strange_ones_refused():
 @pytest.mark.parametrize(("change", "says"), [
     ({"model_type": "mamba"}, "model_type 'mamba' is not known here; there are gpt2"),
     ({"hidden_act": "relu"}, "hidden_act 'relu' is not computed here"),
+    ({"model_type": "bert", "tie_word_embeddings": False}, "tie_word_embeddings False is not computed here"),
+    ({"model_type": "gpt2", "scale_attn_weights": False}, "scale_attn_weights False is not computed here"),
     ({"mlp_bias": True}, "mlp_bias True"), ({"partial_rotary_factor": 0.5}, "partial_rotary_factor"),
     ({"rope_scaling": {"type": "yarn", "factor": 2.0}}, "rope_type 'yarn'"),
     ({"model_type": "mistral", "sliding_window": 8, "layer_types": ["full_attention", "sliding_attention"]}, "mixed")])
@@ -152,7 +155,10 @@ def test_old_configurations_spell_rope_otherwise():
     old = BASE | {"model_type": "llama", "rope_theta": 500.0, "rope_scaling": {"type": "linear", "factor": 2.0}}
     config = read_config(old, "config.json")
     assert (config.rope_theta, config.rope_scaling, config.rope_factor) == (500.0, "linear", 2.0)
-    assert read_config(write_config(config), "config.json") == config
+    found = write_config(config)
+    assert read_config(found, "config.json") == config
+    del found["rope_parameters"]                        # as transformers 4 reads it
+    assert read_config(found, "config.json") == config and found["rope_scaling"]["factor"] == 2.0
 
 
 def test_pickles_and_half_folders_are_refused(tmp_path):
@@ -172,6 +178,9 @@ def test_several_files_are_one_model(tmp_path):
     config, weights = load_pretrained(tmp_path)
     assert all(torch.equal(tensor, weights[name]) for name, tensor in
                from_theirs(model.state_dict(), config, "llama").items())
+    # Mistral's own form beside it, of the same weights under other names
+    save_file({"layers.0.wq.weight": torch.zeros(1)}, tmp_path / "consolidated.safetensors")
+    assert load_pretrained(tmp_path)[1].keys() == weights.keys()
     back = to_theirs(weights, config)
     assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in back.items())
 
@@ -182,18 +191,21 @@ def test_a_training_starts_from_a_folder_or_a_file_and_the_vocabulary_may_grow(t
     model.save_pretrained(tmp_path / "theirs")
     config, weights = load_pretrained(tmp_path / "theirs")
     wider = ModelConfig(**{**config.__dict__, "vocab_size": 400})
-    grown = initial_weights(tmp_path / "theirs", wider)
-    one, two = Transformer(config).eval(), Transformer(wider).eval()
+    one, two = Transformer(config).eval(), initial_model(tmp_path / "theirs", wider).eval()
     one.load_state_dict(weights)
-    two.load_state_dict(grown)
+    assert all(p.requires_grad and p.is_contiguous() and p.dtype == torch.float32 for p in two.parameters())
     tokens = torch.randint(0, 384, (1, 30))
     torch.testing.assert_close(two(tokens)[..., :384], one(tokens))
     torch.testing.assert_close(two(tokens)[..., 390], one(tokens).mean(-1))
     save_weights(tmp_path / "model.safetensors", weights, config)
     assert all(torch.equal(tensor, weights[name]) for name, tensor in
-               initial_weights(tmp_path / "model.safetensors", config).items())
+               initial_model(tmp_path / "model.safetensors", config).state_dict().items())
+    halves = {name: tensor.bfloat16() for name, tensor in weights.items()}
+    save_weights(tmp_path / "bf16.safetensors", halves, config)
+    assert all(torch.equal(tensor, halves[name].float()) for name, tensor in
+               initial_model(tmp_path / "bf16.safetensors", config).state_dict().items())
     with pytest.raises(UserError, match="has shape"):
-        initial_weights(tmp_path / "model.safetensors", wider)
+        initial_model(tmp_path / "model.safetensors", wider)
     assert grow(weights, 100)["embedding.weight"].shape[0] == 384
 
 
@@ -381,14 +393,27 @@ def test_gguf_of_what_llama_cpp_has_not_is_refused(tmp_path, tokenizer, monkeypa
         config = model_config(preset, vocab_size=384)
         with pytest.raises(UserError, match=says):
             gguf_file.write(tmp_path / "x.gguf", Transformer(config).state_dict(), config, wrong, "x")
-    config = model_config("tiny", vocab_size=384, window=8)
-    with pytest.raises(UserError, match="sliding window"):
-        gguf_file.write(tmp_path / "x.gguf", Transformer(config).state_dict(), config, tokenizer, "x")
+    scaled = {"qk_norm": True, "rope_scaling": "llama3", "rope_factor": 8.0}
+    for choices, says in (({"window": 8}, "sliding window"), (scaled, "llama3 in the architecture llama alone")):
+        config = model_config("tiny", vocab_size=384, **choices)
+        with pytest.raises(UserError, match=says):
+            gguf_file.write(tmp_path / "x.gguf", Transformer(config).state_dict(), config, tokenizer, "x")
     monkeypatch.setitem(__import__("sys").modules, "gguf", None)
     with pytest.raises(UserError, match=r"pip install 'gristmill\[gguf\]'"):
         config = model_config("tiny", vocab_size=384)
         gguf_file.write(tmp_path / "x.gguf", Transformer(config).state_dict(), config, tokenizer, "x")
     assert not (tmp_path / "x.gguf").exists()
+
+
+def test_what_llama_cpp_splits_otherwise_is_told(tmp_path, tokenizer, caplog):
+    pytest.importorskip("gguf")
+    import tiktoken_ext.openai_public as openai
+    assert gguf_file._CL100K in openai.cl100k_base.__code__.co_consts
+    config = model_config("tiny", vocab_size=384)
+    odd = tokenizers.with_specials("cl100k_base", gguf_file._CL100K, tokenizer.encoding._mergeable_ranks, {})
+    ours = Tokenizer("cl100k_base", odd, odd.eot_token, dict(odd._special_tokens), odd.n_vocab, "")
+    gguf_file.write(tmp_path / "x.gguf", Transformer(config).state_dict(), config, ours, "x")
+    assert "white space that ends a text" in caplog.text
 
 
 def test_half_precision_is_stored_as_asked(tmp_path, tokenizer):

@@ -138,7 +138,7 @@ def test_mistakes_are_said(home, tmp_path, monkeypatch, arguments, says):
 def test_the_hub_gives_a_commit_and_what_it_gives_is_compared(home, tmp_path, monkeypatch):
     exported = home / "exported"
     digest = hub.sha256_of(exported / "model.safetensors")
-    asked = []
+    asked, there = [], False
 
     def info(name, revision=None, files_metadata=False):
         if name != "mill/small":
@@ -147,7 +147,11 @@ def test_the_hub_gives_a_commit_and_what_it_gives_is_compared(home, tmp_path, mo
                  SimpleNamespace(rfilename="config.json", lfs=None)]
         return SimpleNamespace(sha=COMMIT, siblings=files)
 
-    def download(name, revision, allow_patterns, cache_dir):
+    def download(name, revision, cache_dir, allow_patterns=(), ignore_patterns=(), local_files_only=False):
+        if local_files_only:
+            if there:
+                return str(exported)
+            raise OSError("not there")
         asked.append((name, revision))
         assert not any(pattern.endswith((".bin", ".pt")) for pattern in allow_patterns)
         return str(exported)
@@ -159,6 +163,14 @@ def test_the_hub_gives_a_commit_and_what_it_gives_is_compared(home, tmp_path, mo
         hub.locate("mill/small", tmp_path)
     with pytest.raises(UserError, match="the hub does not give it .OSError"):
         hub.locate(f"mill/none@{COMMIT}", tmp_path)
+    there, calls = True, len(asked)                     # fetched before: it is not asked again, nor needs a network
+    fake.HfApi = None
+    assert hub.locate(f"mill/small@{COMMIT}", tmp_path) == exported and len(asked) == calls
+    (exported / "tokenizer.json").rename(home / "tokenizer.json")           # but not all of it
+    with pytest.raises(UserError, match="the hub does not give it"):
+        hub.locate(f"mill/small@{COMMIT}", tmp_path)
+    (home / "tokenizer.json").rename(exported / "tokenizer.json")
+    there, fake.HfApi = False, lambda: SimpleNamespace(model_info=info)
     digest = "0" * 64
     with pytest.raises(UserError, match="sha256 is not that of"):
         hub.locate(f"mill/small@{COMMIT}", tmp_path)
