@@ -102,6 +102,7 @@ def read_config(config: dict[str, Any], where: str) -> ModelConfig:
         expect("activation_function", "gelu_new", "gelu_pytorch_tanh")
         expect("tie_word_embeddings", True)
         expect("scale_attn_by_inverse_layer_idx", False)
+        expect("scale_attn_weights", True)
         heads, width = config["n_head"], config["n_embd"]
         return ModelConfig(**GPT2 | {
             "vocab_size": config["vocab_size"], "context": config["n_positions"], "n_layers": config["n_layer"],
@@ -115,6 +116,7 @@ def read_config(config: dict[str, Any], where: str) -> ModelConfig:
         expect("hidden_act", "gelu")
         expect("position_embedding_type", "absolute")
         expect("is_decoder", False)
+        expect("tie_word_embeddings", True)
         return ModelConfig(**BERT | shape | {"token_types": config.get("type_vocab_size", 2),
                                              "norm_eps": config.get("layer_norm_eps", 1e-12)})
     expect("hidden_act", "silu")
@@ -197,7 +199,8 @@ def write_config(config: ModelConfig, eot: int | None = None, dtype: str = "floa
                  "high_freq_factor": config.rope_high}
     about |= {"num_key_value_heads": config.n_kv_heads, "head_dim": config.head_width, "rms_norm_eps": config.norm_eps,
               "hidden_act": "silu", "rope_theta": config.rope_theta, "attention_bias": config.bias,
-              "rope_parameters": rope | {"rope_theta": config.rope_theta}}
+              "rope_parameters": rope | {"rope_theta": config.rope_theta},
+              "rope_scaling": rope if config.rope_scaling != "none" else None}         # transformers 4 reads this one
     if family == "llama":
         about["mlp_bias"] = config.bias
     if family != "llama":

@@ -4,6 +4,7 @@ The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. The names
 keys are llama.cpp's; its convert_hf_to_gguf.py is the reference for what a family needs.
 """
 
+import logging
 import os
 from pathlib import Path
 
@@ -38,12 +39,15 @@ NAMES = {"attention_norm": "attn_norm", "attention.out": "attn_output", "mlp_nor
          "norm": "output_norm", "head": "output"}
 NORMAL, CONTROL, UNUSED = 1, 3, 5                       # kinds of token
 
+log = logging.getLogger("gristmill.convert")
+
 
 def write(path: str | Path, weights: dict[str, Tensor], config: ModelConfig, tokenizer: Tokenizer, name: str,
           dtype: str = "f32", chat: bool = False) -> None:
     """Writes a GGUF file, whole or not at all; matrices in `dtype` (f32, f16, bf16), vectors in fp32.
 
-    UserError where llama.cpp has no such model or splits text otherwise, and when the package gguf is not installed.
+    UserError where llama.cpp has no such model or splits text otherwise, and when the package gguf is not installed;
+    a warning where white space at the very end of a text alone is split otherwise.
     """
     family = _check(config, tokenizer)
     try:
@@ -80,6 +84,12 @@ def _check(config: ModelConfig, tokenizer: Tokenizer) -> str:
     if config.window:
         raise UserError("llama.cpp attends in full in these families, without a sliding window: export the model with "
                         "--to huggingface")
+    if config.rope_scaling == "llama3" and family != "llama":
+        raise UserError(f"llama.cpp knows rope_scaling llama3 in the architecture llama alone, not {family}: export "
+                        "the model with --to huggingface")
+    if tokenizer.encoding._pat_str == _CL100K:
+        log.warning("llama.cpp splits white space that ends a text and holds a line break otherwise than the tokenizer "
+                    "%s: such texts become other tokens there", tokenizer.name)
     if tokenizer.encoding._pat_str not in PRE_TOKENIZERS:
         raise UserError(f"tokenizer {tokenizer.name!r} splits text by a pattern that llama.cpp has no pre-tokenizer "
                         "for, so it would read other tokens: train a tokenizer with the default pattern, or export "
