@@ -2,30 +2,29 @@
 
 import ctypes
 import os
+import re
 
-from tasks.errors import UserError
+import torch
 
 
 class Meter:
-    """Reads GPU energy counters (NVML, all GPUs given) and this process's CPU time.
+    """Reads the energy counter of one GPU (NVML) and this process's CPU time.
 
-    `how` states where the figure comes from. Without an energy counter (GPUs before Volta, CPU) it is CPU seconds
-    times a stated wattage: an estimate of the order of magnitude.
+    `gpu` is CUDA's number of it, None without one. `how` states where the figure comes from. Without an energy counter
+    (GPUs before Volta, parts of a GPU under MIG, CPU) it is CPU seconds times a stated wattage: an estimate of the
+    order of magnitude.
     """
 
     def __init__(self, gpu: int | None, cpu_watts: float):
-        if cpu_watts < 0:
-            raise UserError("setting cpu_watts: watts a core are 0 or more")
         self.cpu_watts = cpu_watts
         self.handle = self.nvml = None
         if gpu is not None:
             try:
                 self.nvml = ctypes.CDLL("libnvidia-ml.so.1")
                 self.handle = ctypes.c_void_p()
-                # NVML counts all GPUs of the machine, CUDA those that it is shown
-                shown = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
-                index = int(shown[gpu]) if gpu < len(shown) and shown[gpu].strip().isdigit() else gpu
-                if self.nvml.nvmlInit_v2() or self.nvml.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(self.handle)):
+                # NVML counts all GPUs of the machine in an order of its own, CUDA those that it is shown: by the UUID
+                uuid = f"GPU-{torch.cuda.get_device_properties(gpu).uuid}".encode()
+                if self.nvml.nvmlInit_v2() or self.nvml.nvmlDeviceGetHandleByUUID(uuid, ctypes.byref(self.handle)):
                     self.nvml = None
                 elif self._gpu_joules() is None:
                     self.nvml = None
@@ -52,7 +51,7 @@ class Meter:
         return (times.user + times.system) * self.cpu_watts + ((self._gpu_joules() or 0.0) if self.nvml else 0.0)
 
 
-# Dense bf16 TFLOP/s of NVIDIA's data sheets, without sparsity, by a part of the name that CUDA gives.
+# Dense bf16 TFLOP/s of NVIDIA's data sheets, without sparsity, by words of the name that CUDA gives.
 PEAK = {"B200": 2250.0, "H100 PCIe": 756.0, "H100 NVL": 835.0, "H200": 989.0, "H100": 989.0, "GH200": 989.0,
         "A100": 312.0, "A800": 312.0, "L40S": 362.0, "L40": 181.0, "A40": 149.7, "A10G": 70.0, "A10": 125.0,
         "L4": 121.0, "RTX 4090": 165.2, "RTX 3090": 71.0}
@@ -60,4 +59,5 @@ PEAK = {"B200": 2250.0, "H100 PCIe": 756.0, "H100 NVL": 835.0, "H200": 989.0, "H
 
 def peak_flops(name: str) -> float | None:
     """FLOP/s that the GPU of this name could do in bf16; None where its data sheet is not in the table."""
-    return next((1e12 * tflops for part, tflops in PEAK.items() if part in name), None)
+    return next((1e12 * tflops for part, tflops in PEAK.items()     # a Ti or one of a laptop is another chip
+                 if re.search(rf"\b{part}\b(?! (?:Ti|D|Laptop)\b)", name)), None)

@@ -9,6 +9,7 @@ import pytest
 from trainings import configure, run
 
 from model.boards import Board, Boards, open_boards, tensorboard
+from model.energy import Meter, peak_flops
 from model.settings import Optimisation
 from tasks.errors import UserError
 
@@ -151,3 +152,38 @@ def test_a_tracker_that_is_not_installed_is_said(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "mlflow", None)
     with pytest.raises(UserError, match="mlflow is not installed: pip install mlflow, or set tracker to none"):
         open_boards(tmp_path, "run", Optimisation(tracker="mlflow"), 0)
+
+
+def test_energy_is_read_of_the_gpu_that_cuda_means(monkeypatch):
+    """NVML's order is not CUDA's: CUDA_VISIBLE_DEVICES may name GPUs by UUID, or any in any order."""
+    class Nvml:
+        read = 5_000_000
+        nvmlInit_v2 = staticmethod(lambda: 0)
+
+        @staticmethod
+        def nvmlDeviceGetHandleByUUID(uuid: bytes, handle) -> int:
+            handle._obj.value = {b"GPU-0a-b": 7}.get(uuid)
+            return 0 if handle._obj.value else 6                        # NVML_ERROR_NOT_FOUND
+
+        @classmethod
+        def nvmlDeviceGetTotalEnergyConsumption(cls, handle, millijoules) -> int:
+            assert handle.value == 7
+            millijoules._obj.value = cls.read
+            return 0
+
+    monkeypatch.setattr("ctypes.CDLL", lambda name: Nvml)
+    gpus = [SimpleNamespace(uuid="0a-b"), SimpleNamespace(uuid="of-another-kind")]
+    monkeypatch.setattr("torch.cuda.get_device_properties", gpus.__getitem__)
+    meter = Meter(0, 0.0)
+    Nvml.read += 2_500
+    assert meter.joules() == 2.5 and meter.how.startswith("NVML")
+    assert Meter(1, 10.0).how == Meter(None, 10.0).how == "CPU seconds x 10 W a core (estimate)"
+
+
+def test_the_peak_of_a_gpu_is_that_of_its_own_name():
+    known = {"NVIDIA A100-SXM4-80GB": 312, "NVIDIA H100 80GB HBM3": 989, "NVIDIA H100 PCIe": 756, "NVIDIA L40S": 362,
+             "NVIDIA GH200 480GB": 989, "NVIDIA A10G": 70, "NVIDIA A10": 125, "NVIDIA GeForce RTX 4090": 165.2}
+    assert {name: peak_flops(name) / 1e12 for name in known} == pytest.approx(known)
+    for name in ("NVIDIA RTX A1000", "NVIDIA RTX A4000", "NVIDIA H20", "NVIDIA GeForce RTX 3090 Ti",
+                 "NVIDIA GeForce RTX 4090 Laptop GPU", "NVIDIA L400"):
+        assert peak_flops(name) is None
