@@ -37,7 +37,7 @@ from tasks.storage import home_uri
 
 PORT = 4200            # Prefect's own; another one where it is taken
 START_SECONDS = 180.0  # a fresh database takes 10 s, on slow and busy machines some times that
-STOP_SECONDS = 60.0    # more than the supervisor's own patience
+STOP_SECONDS = 100.0   # more than the supervisor's own patience
 
 # Own values in the environment win. Leases on disk outlive the server; by heartbeats the automation finds dead runs.
 DEFAULTS = {

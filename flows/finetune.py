@@ -6,7 +6,7 @@ from prefect import flow, task
 from pydantic import Field
 
 from flows.build_corpus import Home, recorded
-from flows.pretrain import Run, again, progress, report
+from flows.pretrain import Run, again, check_grace, progress, report
 from model.settings import Finetune as FinetuneSettings
 from model.settings import Processes
 from tasks import launch
@@ -31,5 +31,6 @@ def finetune(
 @task(name="finetune", retries=2, retry_delay_seconds=10, retry_condition_fn=again, persist_result=False)
 def _train(home: str, base: str, data: str, run: str | None, settings: FinetuneSettings, processes: Processes,
            run_id: str) -> dict[str, Any]:
+    check_grace(processes)
     shown = progress(f"finetune {run or base}", settings.steps)
     return report(launch.finetune(home, base, data, run, settings, processes, shown, run_id))

@@ -4,8 +4,10 @@ The work is done by processes that tasks/launch starts and watches; this flow re
 checkpoint and shows how far they are.
 """
 
+import contextvars
 import logging
 import math
+import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -16,6 +18,7 @@ from prefect.artifacts import create_markdown_artifact, create_progress_artifact
 from pydantic import Field
 
 from flows.build_corpus import Home, recorded
+from flows.supervise import FLOW_GRACE
 from model.settings import Pretrain as PretrainSettings
 from model.settings import Processes
 from tasks import launch, stage
@@ -24,6 +27,8 @@ from tasks.storage import Root, home_uri
 
 log = logging.getLogger("gristmill.flow")
 EVERY = 10.0  # seconds between updates of the artifact: each is an event that `--watch` prints
+PAUSE = 60.0  # seconds after one that failed
+WAIT = 5.0  # seconds that the last update gets
 Run = Annotated[str | None, Field(description="a name for the run; the same name goes on from its last checkpoint")]
 
 
@@ -48,9 +53,17 @@ def again(task: Any, task_run: Any, state: Any) -> bool:
     return not isinstance(error, UserError | launch.Stopped)
 
 
+def check_grace(processes: Processes) -> None:
+    """Warns of a grace that whoever stops the worker does not wait for. Cancelling a run leaves all of it."""
+    if processes.grace > FLOW_GRACE:
+        log.warning("setting processes.grace: ranks may take %.0f seconds to save, but `make serve` that is stopped kills "
+                    "them after %.0f, and a container goes after its own stop period", processes.grace, FLOW_GRACE)
+
+
 @task(name="train", retries=2, retry_delay_seconds=10, retry_condition_fn=again, persist_result=False)
 def _train(home: str, corpus: str, version: int | None, run: str | None, settings: PretrainSettings,
            processes: Processes, run_id: str) -> dict[str, Any]:
+    check_grace(processes)
     with_progress = progress(f"pretrain {run or corpus}", settings.steps)
     return report(launch.pretrain(home, corpus, version, run, settings, processes, with_progress, run_id))
 
@@ -58,9 +71,24 @@ def _train(home: str, corpus: str, version: int | None, run: str | None, setting
 def progress(name: str, steps: int) -> Callable[[dict[str, Any]], None]:
     """What shows a run's newest step: a progress artifact in the UI, a bar on a terminal.
 
-    The artifact appears with the first step that is seen: on the first machine alone, where there are several.
+    The artifact appears with the first step that is seen: on the first machine alone, where there are several. It is
+    sent from a thread, with the newest line when one is done: a training goes on and is recorded while Prefect's server
+    is away.
     """
-    bar, shown, artifact = stage.progress.get(), [-math.inf], []
+    bar, next_at, artifact, sending, missed = stage.progress.get(), [-math.inf], [], [], []
+
+    def send(done: float, says: str) -> None:
+        try:
+            if artifact:
+                update_progress_artifact(artifact[0], done, description=says)
+            else:
+                artifact.append(create_progress_artifact(done, description=says))
+        except Exception as error:
+            next_at[0] = time.monotonic() + PAUSE
+            if not missed:
+                log.warning("%s: Prefect does not take its progress (%s); the training goes on, and it is tried again "
+                            "every %.0f seconds", name, type(error).__name__, PAUSE)
+            missed.append(error)
 
     def show(line: dict[str, Any]) -> None:
         step = line["step"]
@@ -68,13 +96,16 @@ def progress(name: str, steps: int) -> Callable[[dict[str, Any]], None]:
         if not steps:
             return
         bar(name, step, steps)
-        if time.monotonic() - shown[0] > EVERY or step == steps:
-            shown[0] = time.monotonic()
-            done, says = 100 * step / steps, f"{name}: {sentence(line, steps)}"
-            if artifact:
-                update_progress_artifact(artifact[0], done, description=says)
-            else:
-                artifact.append(create_progress_artifact(done, description=says))
+        if sending and step == steps:
+            sending[-1].join(WAIT)
+        if (time.monotonic() > next_at[0] or step == steps) and not (sending and sending[-1].is_alive()):
+            next_at[0] = time.monotonic() + EVERY
+            # Prefect finds the task that an artifact belongs to in the context
+            sending[:] = [threading.Thread(target=contextvars.copy_context().run, name="progress", daemon=True, args=(
+                send, 100 * step / steps, f"{name}: {sentence(line, steps)}"))]
+            sending[0].start()
+        if sending and step == steps:
+            sending[-1].join(WAIT)
 
     return show
 

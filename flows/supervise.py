@@ -23,7 +23,7 @@ from collections.abc import Iterable
 import psutil
 
 POLL = 0.2            # seconds between looks at the command and the lock
-FLOW_GRACE = 20.0     # seconds a flow run gets: a training writes its last checkpoint
+FLOW_GRACE = 75.0     # seconds a flow run gets: a training writes its last checkpoint (see processes.grace)
 COMMAND_GRACE = 10.0  # seconds the command gets after that
 REST_GRACE = 3.0      # seconds before SIGKILL for everything else
 PR_SET_CHILD_SUBREAPER = 36
