@@ -52,9 +52,13 @@ def _evaluate(home: str, run: str, settings: EvaluateSettings, corpus: str | Non
 
 def progress(name: str) -> Callable[[str, int, int], None]:
     """What shows how far an evaluation is: a bar for each part on a terminal, a line in the log now and then."""
-    bar, said = stage.progress.get(), [time.monotonic()]
+    bar, said, parts = stage.progress.get(), [time.monotonic()], {}
 
     def show(part: str, done: int, of: int) -> None:
+        for before in parts.keys() - {part}:
+            size = parts.pop(before)
+            bar(before, size, size)             # its end came between two looks
+        parts[part] = of
         bar(part, done, of)
         if time.monotonic() - said[0] > EVERY:
             said[0] = time.monotonic()

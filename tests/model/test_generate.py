@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from published_corpus import EOT, SPECIAL, write_tokenizer
 from typer.testing import CliRunner
 
+from flows.evaluate import progress
 from model import checkpoint
 from model.config import ModelConfig, model_config
 from model.convert import save_weights
@@ -21,6 +22,7 @@ from model.generate import Writer, choose, complete, generate, generate_rows, lo
 from model.likelihood import text_nats
 from model.tokenizer import load_tokenizer
 from model.transformer import Transformer
+from tasks import launch, stage
 from tasks.errors import UserError
 
 SMALL = {"vocab_size": 97, "context": 48, "n_layers": 2, "n_heads": 4, "n_kv_heads": 2, "width": 32, "hidden": 56,
@@ -250,9 +252,24 @@ def test_a_run_is_read_as_of_any_step_and_in_bf16(trained):
     assert short == pytest.approx(nats, rel=0.01) and short != nats
     text = "".join(stream_text(half, tokenizer, "the mill", 20, top_p=0.9))
     assert text == "".join(stream_text(half, tokenizer, "the mill", 20, top_p=0.9))
-    result = evaluate({"run_folder": str(trained), "corpus_folder": None, "output": str(trained / "evaluation.json"),
-                       "settings": {"precision": "bf16", "device": "cpu"}, "step": 4})
-    assert result == json.loads((trained / "evaluation.json").read_text()) and result["step"] == 4
+
+
+def test_an_evaluation_of_any_step_says_how_far_it_is(trained, tmp_path):
+    output, told, questions = tmp_path / "evaluation.json", tmp_path / "progress.json", tmp_path / "mill.jsonl"
+    questions.write_text(json.dumps({"query": "the mill", "choices": ["turns", "stands"], "gold": 0}))
+    result = evaluate({"run_folder": str(trained), "corpus_folder": None, "output": str(output), "progress": str(told),
+                       "step": 4, "settings": {"precision": "bf16", "device": "cpu", "benchmarks": [str(questions)]}})
+    assert result == json.loads(output.read_text()) and result["step"] == 4
+    assert json.loads(told.read_text()) == ["mill", 2, 2]
+    exported = launch.convert(str(trained.parents[1]), "run", "huggingface", tmp_path / "exported", step=2)
+    assert exported["step"] == 2
+    seen = []
+    token = stage.progress.set(lambda *part: seen.append(part))
+    show = progress("evaluate run")
+    stage.progress.reset(token)
+    for part in (("held-out", 3, 9), ("mill", 1, 2)):
+        show(*part)
+    assert seen == [("held-out", 3, 9), ("held-out", 9, 9), ("mill", 1, 2)]
 
 
 def test_a_checkpoint_that_its_run_removes_meanwhile_is_looked_for_again(trained, tmp_path, monkeypatch):
