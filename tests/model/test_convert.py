@@ -78,7 +78,7 @@ def test_logits_are_those_of_transformers_both_ways(name, tmp_path, tokenizer):
     ours.load_state_dict(weights)
     tokens = torch.randint(0, 320, (3, 50))
     expected = model(tokens).logits
-    torch.testing.assert_close(ours(tokens), expected, rtol=0, atol=2e-5)
+    torch.testing.assert_close(ours(tokens), expected, rtol=0, atol=1e-6)
 
     save_pretrained(tmp_path / "ours", weights, config, tokenizer)
     kind = AutoModelForCausalLM if config.causal else AutoModelForMaskedLM
@@ -112,7 +112,7 @@ def test_bert_with_padding_and_sentences_is_that_of_transformers():
     types = (torch.arange(20) > 7).long().expand(2, 20)
     expected = model(tokens, attention_mask=seen, token_type_ids=types).logits
     found = ours(tokens, segments=seen - 1, token_types=types)
-    torch.testing.assert_close(found[seen == 1], expected[seen == 1], rtol=0, atol=2e-5)
+    torch.testing.assert_close(found[seen == 1], expected[seen == 1], rtol=0, atol=1e-6)
 
 
 def test_old_files_of_bert_are_read_and_strange_ones_refused():

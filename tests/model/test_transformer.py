@@ -34,11 +34,11 @@ def test_documents_packed_into_a_row_see_only_themselves(config, attention):
     packed = model(row, positions, segments)
     at = 0
     for document in documents:
-        torch.testing.assert_close(packed[:, at:at + document.shape[1]], model(document), rtol=0, atol=2e-6)
+        torch.testing.assert_close(packed[:, at:at + document.shape[1]], model(document), rtol=0, atol=1e-6)
         at += document.shape[1]
     assert torch.isfinite(packed).all()
     assert not torch.allclose(packed[:, 7:26], model(row)[:, 7:26], atol=1e-3)       # the mask does something
-    torch.testing.assert_close(Transformer(config, "sdpa").initialise(1).eval()(row), model(row), rtol=0, atol=2e-6)
+    torch.testing.assert_close(Transformer(config, "sdpa").initialise(1).eval()(row), model(row), rtol=0, atol=1e-6)
 
 
 @torch.no_grad()
@@ -74,15 +74,15 @@ def test_texts_of_different_lengths_share_a_cache_when_padded_on_the_left(model,
     parts = [model(tokens[:, begin:end], positions[:, begin:end], segments[:, :end], cache)
              for begin, end in ((0, cut), (cut, cut + 1), (cut + 1, 24))]
     found = torch.cat(parts, 1)
-    torch.testing.assert_close(found[0], model(tokens[:1])[0], rtol=0, atol=2e-6)
-    torch.testing.assert_close(found[1, 5:], model(tokens[1:, 5:])[0], rtol=0, atol=2e-6)
+    torch.testing.assert_close(found[0], model(tokens[:1])[0], rtol=0, atol=1e-6)
+    torch.testing.assert_close(found[1, 5:], model(tokens[1:, 5:])[0], rtol=0, atol=1e-6)
 
 
 @torch.no_grad()
 def test_logits_can_be_had_of_some_tokens_alone(model):
     torch.manual_seed(4)
     tokens, wanted = torch.randint(0, 97, (3, 9)), torch.rand(3, 9) < 0.4
-    torch.testing.assert_close(model(tokens, wanted=wanted), model(tokens)[wanted], rtol=0, atol=2e-6)
+    torch.testing.assert_close(model(tokens, wanted=wanted), model(tokens)[wanted], rtol=0, atol=1e-6)
 
 
 @torch.no_grad()
@@ -92,7 +92,7 @@ def test_a_cache_has_the_room_that_was_asked_for_and_forgets_rows(model):
     model(tokens[:, :8], cache=cache)
     cache.keep(torch.tensor([2, 0]))
     torch.testing.assert_close(model(tokens[[2, 0], 8:], cache=cache)[:, 0], model(tokens[[2, 0]])[:, -1], rtol=0,
-                               atol=2e-6)
+                               atol=1e-6)
     with pytest.raises(ValueError, match="do not fit"):
         model(tokens[:2, :1], cache=cache)
 
