@@ -56,7 +56,7 @@ def again(task: Any, task_run: Any, state: Any) -> bool:
 def check_grace(processes: Processes) -> None:
     """Warns of a grace that whoever stops the worker does not wait for. Cancelling a run leaves all of it."""
     if processes.grace > FLOW_GRACE:
-        log.warning("setting processes.grace: ranks may take %.0f seconds to save, but `make serve` that is stopped kills "
+        log.warning("setting processes.grace: ranks may take %.0f seconds to save, but `make serve` when stopped kills "
                     "them after %.0f, and a container goes after its own stop period", processes.grace, FLOW_GRACE)
 
 
