@@ -4,12 +4,14 @@ A version is a folder (any fsspec URI) with `manifest.json` and the files that i
 """
 
 import json
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
+from pathlib import Path
 
 import fsspec
 import numpy as np
@@ -18,6 +20,7 @@ import pyarrow.parquet as pq
 
 from tasks.errors import UserError
 from tasks.schema import id_words
+from tasks.storage import replacing
 
 INDEX_COLUMNS = ["doc_id", "source", "domain", "language", "repeat", "n_bytes", "n_tokens"]
 
@@ -107,21 +110,48 @@ def open_corpus(folder: str) -> Corpus:
     return Corpus(folder, manifest, sha256(raw).hexdigest())
 
 
-def verify(corpus: Corpus) -> None:
-    """Reads every token shard and tokenizer file; UserError names the first whose sha256 is not the manifest's."""
-    files = {entry["path"]: entry["sha256"] for entry in corpus.manifest["shards"]}
-    for path, expected in (files | corpus.manifest["tokenizer"].get("files", {})).items():
+def verify(corpus: Corpus, known: Path | None = None) -> None:
+    """Reads every token shard and tokenizer file; UserError names the first whose sha256 is not the manifest's.
+
+    `known` is a file that remembers size and time of the local files that were verified: those that are still as they
+    were are not read again (their pages are checked whenever they are read to train on).
+    """
+    listed = {entry["path"]: entry["sha256"] for entry in corpus.manifest["shards"]}
+    listed |= corpus.manifest["tokenizer"].get("files", {})
+    before = json.loads(known.read_text()) if known is not None and known.exists() else {}
+
+    def check(entry: tuple[str, str]) -> list:
+        path, expected = entry
+        where = f"{corpus.folder}/{path}"
         try:
-            with fsspec.open(f"{corpus.folder}/{path}", "rb") as file:
+            state = [expected, *_size_and_time(where)]
+            if len(state) > 1 and before.get(where) == state:
+                return state
+            with fsspec.open(where, "rb") as file:
                 digest = sha256()
                 while block := file.read(1 << 22):
                     digest.update(block)
         except FileNotFoundError:
-            raise UserError(f"{corpus.folder}/{path}: listed in the manifest but not there: "
-                            "restore it or build again") from None
+            raise UserError(f"{where}: listed in the manifest but not there: restore it or build again") from None
         if digest.hexdigest() != expected:
-            raise UserError(f"{corpus.folder}/{path}: sha256 {digest.hexdigest()[:12]} is not the manifest's "
-                            f"{expected[:12]}: the file changed after publishing; restore it or build again")
+            raise UserError(f"{where}: sha256 {digest.hexdigest()[:12]} is not the manifest's {expected[:12]}: the "
+                            "file changed after publishing; restore it or build again")
+        return state
+
+    with ThreadPoolExecutor(8) as pool:                 # hashing lets other threads run
+        states = zip(listed, pool.map(check, listed.items()), strict=True)
+        now = {f"{corpus.folder}/{path}": state for path, state in states if len(state) > 1}
+    if known is not None and now != before:
+        with replacing(str(known)) as file:
+            file.write(json.dumps(now, indent=1).encode())
+
+
+def _size_and_time(uri: str) -> tuple[int, ...]:
+    """Of a local file, bytes and nanoseconds; nothing of one in an object store."""
+    if "://" in uri and not uri.startswith("file://"):
+        return ()
+    found = os.stat(uri.removeprefix("file://"))
+    return found.st_size, found.st_mtime_ns
 
 
 def tokens(corpus: Corpus, group: int, at_once: int = 512) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -1,4 +1,5 @@
 import json
+import os
 
 import fsspec
 import numpy as np
@@ -345,15 +346,27 @@ def test_a_missing_or_changed_version_is_named(tmp_path):
         corpus_folder(str(tmp_path), "mill", 7)
     with pytest.raises(UserError, match="there are mill"):
         corpus_folder(str(tmp_path), "mil")
-    verify(open_corpus(str(folder)))
+    known = tmp_path / "cache" / "verified.json"
+    for _ in range(2):
+        verify(open_corpus(str(folder)), known)
     path = folder / "tokens" / "shard-00001.parquet"
     good = path.read_bytes()
     path.write_bytes(good[:200] + bytes([good[200] ^ 1]) + good[201:])
     with pytest.raises(UserError, match="shard-00001.parquet: sha256"):
         verify(open_corpus(str(folder)))
+    remembered = json.loads(known.read_text())[str(path)]
+    os.utime(path, ns=(0, 0))
+    with pytest.raises(UserError, match="shard-00001.parquet: sha256"):     # found by its time, or by its size
+        verify(open_corpus(str(folder)), known)
+    os.utime(path, ns=(remembered[2], remembered[2]))
+    verify(open_corpus(str(folder)), known)             # not read again: else it would be found out
+    path.write_bytes(good + b" ")
+    os.utime(path, ns=(remembered[2], remembered[2]))
+    with pytest.raises(UserError, match="shard-00001.parquet: sha256"):
+        verify(open_corpus(str(folder)), known)
     path.unlink()
     with pytest.raises(UserError, match="not there"):
-        verify(open_corpus(str(folder)))
+        verify(open_corpus(str(folder)), known)
     path.write_bytes(good)
     (folder / "tokenizer" / "ranks.tiktoken").write_bytes(b"")
     with pytest.raises(UserError, match="ranks.tiktoken: sha256"):
