@@ -9,12 +9,14 @@
 Documents are of log-normal lengths (median 400 tokens) and packed, so attention is masked as in a real run. The last
 line is the median of the steps behind the first five. Beside it: nanochat's 41 to 46 % MFU, and torchtitan's 33 to 39 %
 for 8B on eight H100 in bf16. MFU counts 6 N + 12 L H Q T FLOPs a token (PaLM, appendix B) of 989 TFLOP/s of an H100.
+Ranks are of one machine; the folder that the run gets for itself is removed at the end.
 """  # noqa: E501
 
 import argparse
 import dataclasses
 import json
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -24,6 +26,7 @@ import torch.distributed as dist
 
 from model.config import ModelConfig, model_config
 from model.data import Samples
+from model.engine import start
 from model.memory import memory
 from model.settings import Pretrain, parse
 from model.train import Material, train
@@ -56,22 +59,35 @@ def main() -> None:
                           "speed", 0)
         return Material(samples, None, None, lambda path, last: path.touch(), str(folder / "tokenizer"), {})
 
-    # ranks of one machine share the folder that the first of them names
-    folder = Path(tempfile.gettempdir()) / f"train-speed-{os.environ.get('MASTER_PORT', os.getpid())}"
+    start(settings)
+    named = [tempfile.mkdtemp(prefix="train-speed-") if rank == 0 else ""]      # another each launch: none is resumed
+    dist.broadcast_object_list(named)
+    folder = Path(named[0])
     (folder / "tokenizer").mkdir(parents=True, exist_ok=True)
-    train({"kind": "pretrain", "run": "speed", "folder": str(folder), "model": dataclasses.asdict(shape),
-           "settings": settings.model_dump(mode="json")}, settings, prepare)
-    if rank == 0:
-        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()][5:]
-        speed = float(np.median([line["tokens_per_second"] for line in lines]))
-        mfu = [line["mfu"] for line in lines if "mfu" in line]
-        expected = memory(shape, given.micro_batch, length, stage=settings.zero_stage, ranks=world,
-                          checkpointing=settings.activation_checkpointing, engine=settings.engine)
-        peak = torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else float("nan")
-        print(f"{given.preset}, {shape.parameters / 1e6:.1f}M, {world} ranks, batch {batch} x {length}: {speed:,.0f} "
-              f"tokens/s, MFU {np.median(mfu) if mfu else float('nan'):.1%}, peak {peak:.2f} GiB of predicted "
-              f"{expected.total / 2**30:.2f}")
+    try:
+        train({"kind": "pretrain", "run": "speed", "folder": str(folder), "model": dataclasses.asdict(shape),
+               "settings": settings.model_dump(mode="json")}, settings, prepare)
+        report(given, shape, settings, folder, world)
+    finally:
+        if rank == 0:
+            shutil.rmtree(folder)
     dist.destroy_process_group()
+
+
+def report(given: argparse.Namespace, shape: ModelConfig, settings: Pretrain, folder: Path, world: int) -> None:
+    """The line of rank 0."""
+    if dist.get_rank():
+        return
+    length = settings.sequence_length or shape.context
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()][5:]
+    speed = float(np.median([line["tokens_per_second"] for line in lines]))
+    mfu = [line["mfu"] for line in lines if "mfu" in line]
+    expected = memory(shape, given.micro_batch, length, stage=settings.zero_stage, ranks=world,
+                      checkpointing=settings.activation_checkpointing, engine=settings.engine)
+    peak = torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else float("nan")
+    print(f"{given.preset}, {shape.parameters / 1e6:.1f}M, {world} ranks, batch {settings.batch} x {length}: "
+          f"{speed:,.0f} tokens/s, MFU {np.median(mfu) if mfu else float('nan'):.1%}, peak {peak:.2f} GiB of predicted "
+          f"{expected.total / 2**30:.2f}")
 
 
 if __name__ == "__main__":
