@@ -3,7 +3,8 @@
 Both compute softmax(Q K^T / sqrt(D)) V over the pairs that `visible` allows. SDPA is told them as a matrix of
 booleans, T x T a sequence, which its fused GPU kernels for grouped heads do not take. FlexAttention
 (https://pytorch.org/blog/flexattention/) is told the rule, compiles a kernel of it and skips the blocks of 128 x 128
-pairs in which nothing is visible: packed documents then cost what they would cost alone.
+pairs in which nothing is visible: packed documents then cost what they would cost alone. It is for rows of one width,
+such as those of a training: another width is another kernel, and after eight of them PyTorch compiles no more.
 """
 
 from functools import cache
@@ -11,7 +12,10 @@ from functools import cache
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
+from torch.nn.attention.flex_attention import BlockMask, flex_attention
+
+BLOCK = 128                                 # tokens on a side of FlexAttention's blocks
+NARROWEST = 16                              # head that its kernels multiply
 
 
 def visible(query: Tensor, key: Tensor, causal: bool, window: int) -> Tensor:
@@ -35,15 +39,37 @@ def sdpa_mask(length: int, past: int, segments: Tensor | None, causal: bool, win
     return seen & (segments[:, None, past:, None] == segments[:, None, None, :])
 
 
-def flex_mask(length: int, segments: Tensor | None, causal: bool, window: int, device) -> BlockMask:
-    """The same pairs, of whole rows, as FlexAttention's blocks."""
+def flex_mask(segments: Tensor, causal: bool, window: int) -> BlockMask:
+    """The same pairs, of whole rows (B, T) whose documents lie in one piece each, as FlexAttention's blocks.
+
+    What a block has of documents follows from its first and its last token, so no T x T pairs are written out, as
+    create_block_mask does for each row.
+    """
+    B, T = segments.shape
+    number = F.pad((segments[:, 1:] != segments[:, :-1]).cumsum(1), (1, 0))     # of the document, along the row
+    begin = torch.arange(0, T, BLOCK, device=segments.device)
+    end = (begin + BLOCK - 1).clamp(max=T - 1)
+    low, high = number[:, begin], number[:, end]
+    some = (low[:, :, None] <= high[:, None, :]) & (low[:, None, :] <= high[:, :, None])
+    every = (low[:, :, None] == high[:, None, :]) & (low[:, None, :] == high[:, :, None])
+    whole = end - begin == BLOCK - 1
+    every = every & whole[:, None] & whole
+    if causal:
+        ahead = begin[:, None] - begin
+        some, every = some & (ahead >= 0), every & (ahead > 0)
+        if window:
+            some, every = some & (ahead - (BLOCK - 1) < window), every & (ahead + BLOCK - 1 < window)
 
     def rule(batch, head, query, key):
-        seen = visible(query, key, causal, window)
-        return seen if segments is None else seen & (segments[batch, query] == segments[batch, key])
+        return visible(query, key, causal, window) & (number[batch, query] == number[batch, key])
 
-    return create_block_mask(rule, None if segments is None else segments.shape[0], None, length, length,
-                             device=device)
+    def listed(blocks: Tensor) -> tuple[Tensor, Tensor]:
+        """How many blocks each block of queries has to do with, and their numbers first, (B, 1, ...)."""
+        count, order = blocks.sum(-1), blocks.int().argsort(dim=-1, descending=True, stable=True)
+        return count[:, None].int(), order[:, None].int()
+
+    return BlockMask.from_kv_blocks(*listed(some & ~every), *listed(every), BLOCK_SIZE=BLOCK, mask_mod=rule,
+                                    seq_lengths=(T, T))
 
 
 @cache
@@ -58,11 +84,14 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | BlockMask |
     G = key.shape[1]
     grouped = H != G
     if isinstance(mask, BlockMask):
-        kernel = compiled() if query.is_cuda else flex_attention
+        kernel = compiled() if query.is_cuda and not torch.compiler.is_compiling() else flex_attention
         return kernel(query, key, value, block_mask=mask, enable_gqa=grouped)
     if grouped and T == 1:
         # the heads of a group as so many queries of one head: a cache's keys and values are read as they lie
         return attend(query.reshape(B, G, H // G, D), key, value, mask, causal=False).reshape(B, H, 1, D)
+    if grouped and query.is_cuda and (mask is not None or query.dtype == torch.float32):
+        # only FlashAttention takes grouped heads, without a mask and in half precision: else all scores are written out
+        key, value, grouped = *(heads.repeat_interleave(H // G, dim=1) for heads in (key, value)), False
     # one query behind a cache sees all of it
     is_causal = causal and mask is None and query.shape[2] > 1
     return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=is_causal, enable_gqa=grouped)

@@ -74,8 +74,8 @@ class Torch:
         self.optimizer, self.clip, self.device = optimizer(model, settings), settings.clip, device
         self.autocast = (lambda: torch.autocast(device.type, torch.bfloat16)) if bf16(settings, device) \
             else contextlib.nullcontext
+        check_compiler(settings, device)
         if settings.compile:
-            check_compiler(device)
             self.module.compile()
 
     def model(self, *inputs: torch.Tensor, **asked: torch.Tensor) -> torch.Tensor:
@@ -133,8 +133,8 @@ class DeepSpeed:
             deepspeed.zero.Init(module=model, config_dict_or_path=config)
         self.engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer(model, settings), config=config)
         self.model = self.engine
+        check_compiler(settings, device)
         if settings.compile:
-            check_compiler(device)
             self.engine.compile()
 
     def backward(self, loss: torch.Tensor) -> None:
@@ -259,12 +259,17 @@ def import_deepspeed(compile_ops: bool, device: torch.device):
     return deepspeed
 
 
-def check_compiler(device: torch.device) -> None:
-    """UserError where torch.compile would find no compiler: for its kernels on CPUs, for Triton's launchers on GPUs."""
+def check_compiler(settings: Optimisation, device: torch.device) -> None:
+    """UserError where torch.compile, or FlexAttention on a GPU, would find no compiler: for its kernels on CPUs, for
+    Triton's launchers on GPUs."""
+    asked = ["compile to false"] * settings.compile
+    asked += ["attention to sdpa"] * (device.type == "cuda" and settings.attention != "sdpa")
+    if not asked:
+        return
     known = ("g++", "clang++", "c++") if device.type == "cpu" else ("gcc", "clang", "cc")
     if not os.environ.get("CXX" if device.type == "cpu" else "CC") and not any(map(shutil.which, known)):
-        raise UserError(f"setting compile: torch.compile needs a compiler, and {', '.join(known)} are not on PATH: "
-                        "apt-get install g++, or set compile to false")
+        raise UserError(f"setting {asked[0].split()[0]}: torch.compile needs a compiler, and {', '.join(known)} are "
+                        f"not on PATH: apt-get install g++, or set {' and '.join(asked)}")
 
 
 def deepspeed_config(settings: Optimisation, accumulate: int, use_bf16: bool, parameters: int,

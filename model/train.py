@@ -18,6 +18,7 @@ import torch
 import torch.distributed as dist
 
 from model import checkpoint, in_loop, run_folder
+from model.attention import NARROWEST
 from model.boards import Boards, open_boards
 from model.config import ModelConfig, check_fit
 from model.convert import initial_model
@@ -90,6 +91,9 @@ def train(config: dict, settings: Optimisation, prepare: Callable = pretraining)
     folder, model_config = Path(config["folder"]), ModelConfig(**config["model"])
     if settings.attention == "flex" and device.type == "cpu":
         raise UserError("setting attention: FlexAttention has no gradients on CPUs; use auto or sdpa")
+    if settings.attention == "flex" and model_config.head_width < NARROWEST:
+        raise UserError(f"setting attention: FlexAttention has no kernel for heads narrower than {NARROWEST}, and "
+                        f"model.head_width is {model_config.head_width}; use auto or sdpa")
     length = settings.sequence_length or model_config.context
     check_fit(settings, model_config, 0, config["run"])
     settings = settings.model_copy(update={"micro_batch": at_once(settings, world)})

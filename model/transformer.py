@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from model.attention import attend, flex_mask, sdpa_mask
+from model.attention import NARROWEST, attend, flex_mask, sdpa_mask
 from model.config import ModelConfig
 
 
@@ -168,7 +168,7 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """`attention`: sdpa, flex, or auto, which is flex on a GPU where the mask is more than causal."""
+    """`attention`: sdpa, or for rows of packed documents flex; auto is flex on a GPU."""
 
     def __init__(self, config: ModelConfig, attention: Literal["auto", "sdpa", "flex"] = "auto"):
         super().__init__()
@@ -241,9 +241,10 @@ class Transformer(nn.Module):
         """Which tokens see which: see model/attention. None is all that a causal model, or an encoder, may see."""
         config = self.config
         window = config.window if config.window < past + length else 0
-        flex = self.attention == "flex" or self.attention == "auto" and device.type == "cuda"
-        if flex and cache is None and (segments is not None or window):
-            return flex_mask(length, segments, config.causal, window, device)
+        flex = self.attention == "flex" or (self.attention == "auto" and device.type == "cuda"
+                                            and config.head_width >= NARROWEST)
+        if flex and cache is None and segments is not None:
+            return flex_mask(segments, config.causal, window)
         return sdpa_mask(length, past, segments, config.causal, window, device)
 
     def logits(self, x: Tensor) -> Tensor:

@@ -270,7 +270,12 @@ def test_compiling_without_a_compiler_is_said(monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.delenv("CXX", raising=False)
     with pytest.raises(UserError, match="torch.compile needs a compiler.*install g.*, or set compile to false"):
-        engine.check_compiler(torch.device("cpu"))
+        engine.check_compiler(Optimisation(compile=True), torch.device("cpu"))
+    engine.check_compiler(Optimisation(), torch.device("cpu"))
+    monkeypatch.delenv("CC", raising=False)             # Triton's launchers need one, also for FlexAttention alone
+    with pytest.raises(UserError, match="setting attention: .* not on PATH: .* or set attention to sdpa"):
+        engine.check_compiler(Optimisation(), torch.device("cuda"))
+    engine.check_compiler(Optimisation(attention="sdpa"), torch.device("cuda"))
 
 
 @pytest.mark.slow

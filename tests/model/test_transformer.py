@@ -1,6 +1,8 @@
 import pytest
 import torch
+from torch.nn.attention.flex_attention import create_block_mask
 
+from model.attention import flex_mask, visible
 from model.config import PRESETS, ModelConfig, model_config
 from model.convert import load_model, load_weights, save_weights
 from model.transformer import KeyValueCache, Transformer
@@ -39,6 +41,37 @@ def test_documents_packed_into_a_row_see_only_themselves(config, attention):
     assert torch.isfinite(packed).all()
     assert not torch.allclose(packed[:, 7:26], model(row)[:, 7:26], atol=1e-3)       # the mask does something
     torch.testing.assert_close(Transformer(config, "sdpa").initialise(1).eval()(row), model(row), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(("causal", "window"), [(True, 0), (True, 100), (True, 300), (False, 0)])
+@pytest.mark.parametrize("length", [512, 700])
+def test_blocks_of_documents_are_those_that_all_pairs_give(length, causal, window):
+    torch.manual_seed(5)
+    segments = torch.stack([torch.repeat_interleave(torch.tensor([7, 3, 9, 2, -1]), torch.tensor(
+        [*sizes, length - sum(sizes)])) for sizes in ([130, 60, 100, 40], [1, 255, 128, 1], [300, 90, 1, 1])])
+    found = flex_mask(segments, causal, window)
+
+    def rule(batch, head, query, key):
+        return visible(query, key, causal, window) & (segments[batch, query] == segments[batch, key])
+
+    expected = create_block_mask(rule, 3, None, length, length, device="cpu")
+    torch.testing.assert_close(found.to_dense(), expected.to_dense())
+    for which in ("kv", "full_kv", "q", "full_q"):
+        numbers = [getattr(mask, f"{which}_num_blocks") for mask in (found, expected)]
+        assert torch.equal(*numbers)
+        indices = [getattr(mask, f"{which}_indices") for mask in (found, expected)]
+        used = torch.arange(indices[0].shape[-1]) < numbers[0][..., None]
+        assert torch.equal(indices[0][used], indices[1][used])
+
+
+@torch.no_grad()
+def test_autocast_attends_in_one_dtype(monkeypatch):
+    """FlexAttention takes no others, and norms of queries and keys are fp32 under autocast."""
+    seen = []
+    monkeypatch.setattr("model.transformer.attend", lambda q, k, v, *_: seen.append({q.dtype, k.dtype, v.dtype}) or q)
+    with torch.autocast("cpu", torch.bfloat16):
+        Transformer(FORMS["qwen3"])(torch.zeros(1, 9, dtype=torch.int64))
+    assert seen == [{torch.bfloat16}] * 2
 
 
 @torch.no_grad()
