@@ -114,14 +114,17 @@ def test_a_cancelled_wait_ends_every_rank_and_is_recorded(home, events):
             ranks.extend(set(psutil.Process().children(recursive=True)) - others)
             raise Cancelled
 
-    long = SETTINGS.model_copy(update={"steps": 100_000, "checkpoint_every": 3, "keep_checkpoints": 2})
+    long = SETTINGS.model_copy(update={"steps": 100_000, "checkpoint_every": 0})
     with pytest.raises(Cancelled):
         launch.pretrain(str(home), "mill", run="long", settings=long, processes=Processes(processes=2, threads=1),
                         progress=cancel)
-    assert len(ranks) >= 3                                      # torchrun and two ranks
+    assert len(ranks) >= 4                                      # guardian, torchrun and two ranks
     assert not [process for process in ranks if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
     assert events[-1][2]["outcome"] == "cancelled"
-    assert launch.runs(str(home))[-1]["step"] >= 3
+    lines = (home / "trainings" / "long" / "metrics.jsonl").read_text().splitlines()
+    saved = [run["step"] for run in launch.runs(str(home)) if run["run"] == "long"]
+    assert saved == [json.loads(lines[-1])["step"]] and len(lines) > 3
+    assert [payload["step"] for kind, run, payload, _ in events if (kind, run) == ("checkpoint", "long")] == saved
 
 
 def test_ranks_that_start_after_their_launcher_died_end_themselves(tmp_path):
@@ -231,37 +234,83 @@ def test_a_machine_is_lost_in_mid_run_and_comes_back(whole):
     """Two nodes, 127.0.0.1 and 127.0.0.2. All of the second is killed; its command, given again, joins the first one's,
     which never ended, and the losses are those of a run that nothing happened to."""
     home = whole
+    with two_machines(home, "lost", LONG) as (machines, start, reached):
+        reached(10)
+        taken_away(machines[1])
+        assert not (home / "trainings" / "lost" / "summary.json").exists()
+        start(1)
+        assert machines[0].wait(120) == 0 == machines[1].wait(20)
+    same_as_whole(home, "lost")
+
+
+@pytest.mark.slow
+def test_one_machine_goes_on_alone_and_a_stop_of_it_is_one_of_both(home):
+    """The second is killed, and nodes_at_least lets the first go on; the second comes back; the first is told to stop:
+    neither takes the run for complete."""
+    settings = SETTINGS.model_copy(update={"steps": 100_000, "checkpoint_every": 5, "evaluate_every": 0,
+                                            "keep_checkpoints": 2})
+    with two_machines(home, "fewer", settings, nodes_at_least=1) as (machines, start, reached):
+        reached(5, world=2)
+        taken_away(machines[1])
+        alone = reached(10, world=1)
+        start(1)
+        reached(alone + 5, world=2)
+        machines[0].terminate()
+        assert [machine.wait(60) for machine in machines] == [143, 1]
+        assert "Stopped: fewer: stopped with a checkpoint" in (home / "second.txt").read_text()
+    lines = (home / "trainings" / "fewer" / "metrics.jsonl").read_text().splitlines()
+    last = checkpoint.latest(home / "trainings" / "fewer" / "checkpoints")
+    assert checkpoint.step(last) == json.loads(lines[-1])["step"] == len(lines)
+
+
+def taken_away(machine: psutil.Popen) -> None:
+    """Nothing of a machine has time to say or save anything."""
+    gone = [machine, *machine.children(recursive=True)]
+    for process in gone:
+        process.suspend()
+    for process in gone:
+        process.kill()
+    ended(*gone)
+
+
+@contextlib.contextmanager
+def two_machines(home: Path, run: str, settings: Pretrain, **more):
+    """Yields the commands of both, what starts one of them again, and what waits for a checkpoint of a step or later,
+    written by so many ranks."""
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         port = one.getsockname()[1]
     code = ("import sys; from tasks import launch, ranks; from model.settings import *; "
-            "ranks.TIMES = 'keep_alive_interval=1,keep_alive_max_attempt=3'; launch.pretrain(sys.argv[1], 'mill', "
-            "run='lost', settings=Pretrain.model_validate_json(sys.argv[2]), "
+            "ranks.TIMES = 'keep_alive_interval=1,keep_alive_max_attempt=3,last_call_timeout=1'; "
+            f"launch.pretrain(sys.argv[1], 'mill', run={run!r}, settings=Pretrain.model_validate_json(sys.argv[2]), "
             "processes=Processes.model_validate_json(sys.argv[3]))")
+    machines: list[psutil.Popen] = []
 
-    def node(rank: int) -> psutil.Popen:
+    def start(rank: int) -> None:
         processes = Processes(processes=1, threads=1, nodes=2, node_rank=rank, rendezvous=f"127.0.0.1:{port}",
-                              address=f"127.0.0.{rank + 1}")
-        return psutil.Popen([sys.executable, "-c", code, str(home), LONG.model_dump_json(),
-                             processes.model_dump_json()], cwd=PROJECT, stderr=subprocess.DEVNULL)
+                              address=f"127.0.0.{rank + 1}", **more)
+        with open(home / ("second.txt" if rank else "first.txt"), "w") as said:
+            machines[rank:] = [psutil.Popen([sys.executable, "-c", code, str(home), settings.model_dump_json(),
+                                             processes.model_dump_json()], cwd=PROJECT, stderr=said)]
 
-    folder = home / "trainings" / "lost"
-    first, second = node(0), node(1)
-    try:
-        while not (found := checkpoint.all_whole(folder / "checkpoints")) or checkpoint.step(found[-1]) < 10:
-            assert first.poll() is None and second.poll() is None
+    def reached(step: int, world: int = 2) -> int:
+        while True:
+            with contextlib.suppress(FileNotFoundError, AttributeError):        # none yet, or pruned this moment
+                path = checkpoint.latest(home / "trainings" / run / "checkpoints")
+                if checkpoint.step(path) >= step and json.loads(
+                        (path / checkpoint.ABOUT).read_text())["world_size"] == world:
+                    return checkpoint.step(path)
+            assert machines[0].poll() is None
             time.sleep(0.02)
-        below = second.children(recursive=True)
-        second.kill()
-        ended(second, *below)
-        assert not (folder / "summary.json").exists()
-        second = node(1)
-        assert first.wait(120) == 0 == second.wait(20)
+
+    start(0)
+    start(1)
+    try:
+        yield machines, start, reached
     finally:
-        for process in (first, second):
+        for machine in machines:
             with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
-    same_as_whole(home, "lost")
+                machine.kill()
 
 
 def test_what_is_watched_is_recorded_once(tmp_path, events):
@@ -302,19 +351,56 @@ def test_what_is_watched_is_recorded_once(tmp_path, events):
     assert (again.step, again.newest["step"], again.last) == (3, 2, 7.0)
 
 
+def test_what_a_killed_launcher_left_out_is_recorded_by_the_next(tmp_path, events):
+    """kill -9 between a checkpoint and the look at it, in mid-run and behind the last step."""
+    root, folder = Root(str(tmp_path)), tmp_path / "trainings" / "run"
+    (folder / "checkpoints").mkdir(parents=True)
+
+    def train_to(step: int) -> None:
+        with open(folder / "metrics.jsonl", "a") as file:
+            for number in (step - 1, step):
+                file.write(json.dumps({"step": number, "loss": 1.0, "tokens": 10 * number}) + "\n")
+        (checkpoint.begin(folder / "checkpoints", step) / checkpoint.WEIGHTS).write_bytes(b"weights")
+        checkpoint.commit(checkpoint.temporary(folder / "checkpoints", step), {"step": step, "tokens": 1, "samples": 1})
+
+    def recorded() -> list[list[int]]:
+        steps = [step["step"] for kind, _, payload, _ in events if kind == "step" for step in payload["steps"]]
+        return [steps, [payload["step"] for kind, _, payload, _ in events if kind == "checkpoint"]]
+
+    ranks._Watch(root, folder, "run", None, None)       # its process dies here
+    train_to(2)
+    watch = ranks._Watch(root, folder, "run", None, None)
+    watch.look()
+    assert recorded() == [[1, 2], [2]]
+    train_to(4)
+    (folder / "summary.json").write_text(json.dumps({"seconds": 7.0}))
+    for _ in range(2):
+        ranks.settle(root, folder, "run", {"task": "pretrain"}, "flow-2")
+        assert recorded() == [[1, 2, 3, 4], [2, 4]]
+        ends = [payload for kind, _, payload, _ in events if kind == "training"]
+        assert [(end["outcome"], end["steps"], end["seconds"]) for end in ends] == [("ok", 4, 7.0)]
+
+
 @pytest.mark.parametrize("error", [
     "OSError(errno.ENOSPC, 'No space left on device')",
+    "SafetensorError('Error while serializing: I/O error: Disk quota exceeded (os error 122)')", "limited(work)",
     "RuntimeError(shutil.__dict__.update(disk_usage=lambda path: Full), 'unexpected pos')"])
 def test_a_full_disk_is_said_in_a_sentence(tmp_path, error):
-    """torch.save does not say why it failed: the disk does."""
+    """torch.save does not say why it failed: the disk does; safetensors does in its text alone."""
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "checkpoints" / ".step-00000001.partial" / "state").mkdir(parents=True)
-    code = ("import errno, shutil; from model.process import run_main\n"
-            f"class Full: free = 0\ndef work(config): raise {error}\nrun_main(work)")
+    code = ("import errno, numpy, resource, shutil, signal; from model.process import run_main\n"
+            "from safetensors import SafetensorError; from safetensors.numpy import save_file\n"
+            "class Full: free = 0\n"
+            "def limited(work):\n"
+            "    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, resource.RLIM_INFINITY))\n"
+            f"    save_file({{'x': numpy.zeros(1 << 20)}}, {str(tmp_path / 'model.partial')!r})\n"
+            f"def work(config): raise {error}\nrun_main(work)")
+    (tmp_path / "packing.partial").touch()
     with pytest.raises(UserError, match="the disk is full: .* goes on from its last checkpoint"):
         ranks.run([sys.executable, "-c", code, str(tmp_path / "config.json")], tmp_path / "log.txt",
                   tmp_path / "error.json", os.environ | {"PYTHONPATH": str(PROJECT)}, 1.0, lambda: None)
-    assert not list((tmp_path / "checkpoints").iterdir())
+    assert not list(tmp_path.rglob("*.partial"))
 
 
 def test_commands_of_the_launchers(monkeypatch):
@@ -377,6 +463,26 @@ def test_a_machine_uses_as_many_gpus_as_can_share_the_batch(home, events, monkey
     assert n(8, 5, processes=2) == 2                            # what was asked for, which is then refused
     shared = (4, 4), (24, 2), (7, 1), (10, 2), (12, 2)
     assert [at_once(Pretrain(batch=batch, micro_batch=4), world) for batch, world in shared] == [1, 4, 1, 1, 3]
+
+
+def test_the_last_word_of_each_machine_counts_as_far_as_it_is_new(tmp_path):
+    """A machine's ranks ended well, but with a stop; badly, with a word from another machine; with one from before."""
+    error, other = tmp_path / "error.json", tmp_path / "error-1.json"
+
+    def run(left: dict[Path, dict], status: int) -> None:
+        write = "".join(f"open({str(path)!r}, 'w').write({json.dumps(about)!r});" for path, about in left.items())
+        ranks.run([sys.executable, "-c", f"{write} raise SystemExit({status})"], tmp_path / "log.txt", error,
+                  dict(os.environ), 1.0, lambda: None)
+
+    with pytest.raises(ranks.Stopped):
+        run({error: {"stopped": True}}, 0)
+    with pytest.raises(UserError, match="do this"):
+        run({error: {"stopped": True}, other: {"message": "do this"}}, 1)
+    with pytest.raises(RuntimeError, match="ended with status 1"):
+        run({}, 1)                                      # what the other said is over
+    with pytest.raises(ranks.Stopped):
+        run({other: {"stopped": True, "again": 1}}, 1)
+    run({other: {"stopped": True}}, 0)                  # it left, and the others went on to the end
 
 
 def test_a_launcher_that_would_start_a_mistake_again_is_ended(tmp_path, monkeypatch):
