@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -38,11 +39,20 @@ from model.tokenizer import load_tokenizer
 from model.transformer import Transformer, token_losses
 from tasks.errors import UserError
 
+T = TypeVar("T")
 
-def tensors(batch: Batch, device: torch.device) -> list[torch.Tensor]:
-    """Inputs, targets, positions, segments on the device."""
-    return [torch.from_numpy(array).to(device, non_blocking=True)
-            for array in (batch.inputs, batch.targets, batch.positions, batch.segments)]
+
+def hosted(batch: Batch, device: torch.device) -> list[torch.Tensor]:
+    """Inputs, targets, positions, segments in the host's memory, from where a GPU takes them while it computes."""
+    arrays = [torch.from_numpy(array) for array in batch]
+    if device.type == "cpu":
+        return arrays
+    with torch.cuda.device(device):                     # in a thread it is the first GPU
+        return [array.pin_memory() for array in arrays]
+
+
+def on_device(batch: list[torch.Tensor], device: torch.device) -> list[torch.Tensor]:
+    return [array.to(device, non_blocking=True) for array in batch]
 
 
 @torch.no_grad()
@@ -58,7 +68,7 @@ def document_losses(model: Callable, samples: Samples, micro_batch: int, device:
     for begin in range(0, samples.rows, micro_batch * world):
         mine = [row if row < samples.rows else -1 for row in range(begin + rank * micro_batch,
                                                                    begin + (rank + 1) * micro_batch)]
-        inputs, targets, positions, segments = tensors(samples.batch(mine), device)
+        inputs, targets, positions, segments = on_device(hosted(samples.batch(mine), device), device)
         counted = (targets != -100) & (targets != samples.eot)
         losses = token_losses(model(inputs, positions, segments), targets)[counted]
         where = segments[counted]
@@ -69,12 +79,18 @@ def document_losses(model: Callable, samples: Samples, micro_batch: int, device:
     return sums[:-1].cpu().numpy()
 
 
-def prefetched(samples: Samples, batches: Iterable[range]) -> Iterator[Batch]:
-    """The batches in order, the next one cut in a thread while this one is computed."""
+def share(settings: Optimisation, rank: int, world: int, step: int, micro: int) -> range:
+    """The samples of a rank's micro-step (counted from 0) of step 1, 2 ...: micro_batch to each rank in turn."""
+    first = (step - 1) * settings.batch + (micro * world + rank) * settings.micro_batch
+    return range(first, first + settings.micro_batch)
+
+
+def prefetched(make: Callable[[range], T], samples: Iterable[range]) -> Iterator[T]:
+    """make(numbers) of each range of samples in order, the next one in a thread while this one is used."""
     with ThreadPoolExecutor(1) as pool:
         waiting = None
-        for numbers in batches:
-            coming = pool.submit(samples.batch, numbers)
+        for numbers in samples:
+            coming = pool.submit(make, numbers)
             if waiting is not None:
                 yield waiting.result()
             waiting = coming
@@ -133,52 +149,53 @@ def train(config: dict, settings: Optimisation, prepare: Callable = pretraining)
     accumulate = settings.batch // (settings.micro_batch * world)
     minimised = torch.compile(objective) if settings.compile else objective
 
-    def share(step: int, micro: int) -> range:
-        first = step * settings.batch + (micro * world + rank) * settings.micro_batch
-        return range(first, first + settings.micro_batch)
-
-    batches = prefetched(samples, (share(step, micro) for step in range(done["step"], settings.steps)
-                                   for micro in range(accumulate)))
+    steps = range(done["step"] + 1, settings.steps + 1)
+    batches = prefetched(lambda numbers: hosted(samples.batch(numbers), device),
+                         (share(settings, rank, world, step, micro) for step in steps for micro in range(accumulate)))
+    counts = prefetched(lambda numbers: (samples.n_targets(numbers), int(samples.filled(numbers).sum())),
+                        (range((step - 1) * settings.batch, step * settings.batch) for step in steps))
     stopped = False
     with boards, Saver(folder / "checkpoints", model_config, settings, last, packing) as saver:
-        for step in range(done["step"] + 1, settings.steps + 1):
+        for step in steps:
             started = time.monotonic()
             seen = range((step - 1) * settings.batch, step * settings.batch)
-            n_targets = samples.n_targets(seen)
+            n_targets, n_tokens = next(counts)          # of all ranks
             # nats and joules of this rank, and whether anyone was told to stop: ranks must agree, so all are summed
             totals = torch.zeros(3, dtype=torch.float64, device=device)
             for _ in range(accumulate):
-                inputs, targets, positions, segments = tensors(next(batches), device)
+                inputs, targets, positions, segments = on_device(next(batches), device)
                 loss, nats = minimised(engine.model(inputs, positions, segments), targets, settings.z_loss)
                 engine.backward(loss / max(1, n_targets))
                 totals[0] += nats
-            totals[1:] = torch.tensor([meter.joules(), float(stop.is_set)], dtype=torch.float64)
+            totals[1].fill_(meter.joules())
+            totals[2].fill_(float(stop.is_set))
             dist.all_reduce(totals)
-            loss, joules, stopped = float(totals[0]) / max(1, n_targets), float(totals[1]), bool(totals[2])
-            lr = learning_rate(step, settings)
             saver.look()
-            reason = complaint(loss, done["recent"], settings.spike_deviations)
+            lr, norm, reason = learning_rate(step, settings), math.nan, ""
+            if settings.spike_deviations:               # else the host does not wait for the loss before the step
+                reason = complaint(float(totals[0]) / max(1, n_targets), done["recent"], settings.spike_deviations)
             if reason:
                 engine.drop()
-                norm = math.nan
-            elif not math.isfinite(norm := engine.step(lr)):
-                reason = "the gradient is not finite"
+            else:
+                norm = engine.step(lr)
+            loss, joules, stopped = float(totals[0]) / max(1, n_targets), float(totals[1]), bool(totals[2])
+            reason = reason or complaint(loss, [], 0) or ("" if math.isfinite(norm) else "the gradient is not finite")
             done |= {"step": step, "samples": seen[-1] + 1}
             line = {"step": step, "loss": loss, "lr": lr, "grad_norm": norm, "samples": done["samples"]}
             if reason:
                 back = leave_out(engine, folder, done, seen, reason, saver, material, settings, rank)
                 line |= {"left_out": reason} | ({} if back is None else {"back_to": back})
             else:
-                done |= {"tokens": done["tokens"] + n_targets, "in_a_row": 0,
+                done |= {"tokens": done["tokens"] + n_tokens, "in_a_row": 0,
                          "recent": [*done["recent"], loss][-RECENT:] if settings.spike_deviations else []}
             seconds = time.monotonic() - started
-            speed = n_targets / seconds
+            speed = n_tokens / seconds
             line |= {"tokens": done["tokens"], "seconds": seconds, "tokens_per_second": speed,
                      "tflops": flops * speed / 1e12, "energy_joules": done["energy_joules"] + joules}
             if peak:
                 line["mfu"] = flops * speed / (peak * world)
             every = settings.evaluate_every
-            if step == settings.steps or every and step % every == 0:
+            if step == settings.steps or every and step % every == 0 and not stopped:     # who stops it does not wait
                 if material.held_out:
                     line |= _evaluate(engine, material, settings, device, rank, world)
                 if settings.benchmarks:
@@ -198,6 +215,7 @@ def train(config: dict, settings: Optimisation, prepare: Callable = pretraining)
             if stopped:
                 break
     batches.close()
+    counts.close()
     if stopped and done["step"] < settings.steps:
         return None
     summary = run_folder.finish(folder, saver.last, world, model_config, samples) if rank == 0 else {}

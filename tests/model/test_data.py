@@ -18,7 +18,8 @@ from model.data import PACKING, Samples, blocks_of, corpus_samples, packing
 from model.material import pretraining
 from model.mixture import PERIOD, Mixture, mixed_samples
 from model.packing import n_rows, pack
-from model.settings import Pretrain
+from model.settings import Optimisation, Pretrain
+from model.train import share
 from model.transformer import Transformer
 from tasks.errors import UserError
 
@@ -295,9 +296,11 @@ def test_samples_do_not_depend_on_the_number_of_ranks(mill):
     samples = corpus_samples(open_corpus(corpus_folder(str(mill), "mill")), np.arange(120), 64, 0)
     whole = samples.batch(range(16, 24)).targets
     for world in (1, 2, 4):
-        micro = 8 // world // 1
-        parts = [samples.batch(range(16 + rank * micro, 16 + (rank + 1) * micro)).targets for rank in range(world)]
-        assert (np.concatenate(parts) == whole).all()
+        for micro_batch in (1, 2):
+            told = Optimisation(batch=8, micro_batch=micro_batch)
+            parts = [samples.batch(share(told, rank, world, 3, micro)).targets
+                     for micro in range(8 // micro_batch // world) for rank in range(world)]
+            assert (np.concatenate(parts) == whole).all()
 
 
 def test_masked_targets_are_counted_without_reading():
