@@ -1,6 +1,7 @@
 """What all tests share: no network, none of the developer's settings, a fresh data root, one Prefect server."""
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -55,6 +56,11 @@ table = pa.table({"doc_id": id_array([doc_id("made", 0)]), "text": [text]})
 signals(table, cut_lines(table, Lines()), Annotate())
 find([text])
 """)
+
+
+def pytest_unconfigure(config) -> None:
+    """Each process of a run made a folder of its own."""
+    shutil.rmtree(os.environ["PREFECT_HOME"], ignore_errors=True)
 
 
 def pytest_sessionstart(session) -> None:
