@@ -6,6 +6,7 @@ it stays the newest: nothing has its name before it is whole.
 """
 
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
 import torch
@@ -33,7 +34,8 @@ class Saver:
         self.keep, self.background = settings.keep_checkpoints, settings.background_checkpoints
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
         # the threads talk among themselves, beside whatever the training sends
-        self.group = dist.new_group(backend="gloo") if self.world > 1 else None
+        # (patiently: rank 0 may have to write packing of a billion rows first; a rank that is gone is seen at once)
+        self.group = dist.new_group(backend="gloo", timeout=timedelta(days=1)) if self.world > 1 else None
         self.pool = ThreadPoolExecutor(1, "checkpoint")
         self.running: Future | None = None
 
