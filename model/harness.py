@@ -3,7 +3,7 @@
 
 The harness asks a model three things: how likely a continuation is, how likely a whole text is, and what it writes. It
 gets the numbers that model/evaluate itself computes from. A text begins behind end-of-text, as in training: what the
-harness's own class for transformers does with add_bos_token=True on the exported model.
+harness's own class for transformers does on the exported model, for continuations with add_bos_token=True alone.
 """
 
 from collections import defaultdict

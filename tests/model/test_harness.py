@@ -3,8 +3,10 @@
 import importlib.util
 import json
 import math
+from string import ascii_lowercase
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from published_corpus import EOT, write_tokenizer
@@ -12,6 +14,7 @@ from published_corpus import EOT, write_tokenizer
 from model import harness
 from model.choices import multiple_choice
 from model.config import ModelConfig
+from model.convert import save_pretrained
 from model.generate import complete
 from model.settings import Evaluate
 from model.texts import bits_per_byte
@@ -24,6 +27,9 @@ SHAPE = {"vocab_size": 320, "context": 64, "n_layers": 2, "n_heads": 2, "n_kv_he
 QUESTIONS = [{"query": f"the {word} of the", "choices": ["mill", "river bed", "é", "grain sack"], "gold": i % 4}
              for i, word in enumerate("wheel stone sack door miller roof beam rope".split())]
 TEXTS = ["the mill grinds grain", "a river " * 30, "über den Fluß"]
+# text before, continuation, bytes (so many tokens) that count: blanks between the two are the continuation's
+PAIRS = [("the mill", " grinds", 7), ("", "grain", 5), ("the ", "mill", 5), ("a river " * 20, "über", 6),
+         ("é", "é ", 3), ("mill", "x" * 70, 64)]
 CHOICE = """
 task: local_choice
 dataset_path: json
@@ -60,18 +66,40 @@ def asked(*args):
     return SimpleNamespace(args=args)
 
 
-def test_the_harness_is_told_what_we_compute(parts):
-    model, tokenizer = parts
-    ours = harness.HarnessModel(model, tokenizer, batch=3)
-    found = ours.loglikelihood([asked("the mill", " grinds"), asked("", "grain"), asked("the ", "mill")])
-    ids = torch.tensor([[EOT, *tokenizer.encode("the mill grinds")]])
-    with torch.no_grad():
-        logs = model(ids[:, :-1]).log_softmax(-1)[0]
-    assert found[0][0] == pytest.approx(float(sum(logs[i, ids[0, i + 1]] for i in range(8, 15))), abs=1e-4)
-    assert [type(greedy) for _, greedy in found] == [bool] * 3
-    rolling = ours.loglikelihood_rolling([asked("the mill"), asked("")])
-    both = ours.loglikelihood([asked("", "the mill")])
-    assert rolling[0] == pytest.approx(both[0][0], abs=1e-4) and rolling[1] == 0
+@pytest.fixture(scope="module")
+def exported(parts, tmp_path_factory):
+    """The model as transformers reads it."""
+    folder = tmp_path_factory.mktemp("exported")
+    save_pretrained(folder, parts[0].state_dict(), parts[0].config, parts[1])
+    return str(folder)
+
+
+def test_the_harness_is_told_what_transformers_computes(parts, exported):
+    """On the exported model and tokenizer, the text in one piece: nothing here goes through our code."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    theirs, reads = AutoModelForCausalLM.from_pretrained(exported).eval(), AutoTokenizer.from_pretrained(exported)
+    ours = harness.HarnessModel(*parts, batch=3)
+
+    @torch.no_grad()
+    def by_hand(text: str, n: int) -> tuple[float, bool]:
+        """log p in nats of the last n tokens of a text, and whether each is the likeliest."""
+        ids = torch.tensor([EOT, *reads(text, add_special_tokens=False)["input_ids"]])[-65:]     # the context, and one
+        logs = theirs(ids[None, :-1]).logits[0].double().log_softmax(-1)[-n:]
+        return float(logs.gather(-1, ids[-n:, None]).sum()), bool((logs.argmax(-1) == ids[-n:]).all())
+
+    with torch.no_grad():                               # letters that are the likeliest behind two others
+        letters = [f"{a}{b}" for a in ascii_lowercase for b in ascii_lowercase]
+        likeliest = theirs(torch.tensor([[EOT, *map(ord, two)] for two in letters])).logits[:, -1].argmax(-1).tolist()
+    sure = [(two, chr(token)) for two, token in zip(letters, likeliest, strict=True) if chr(token) in ascii_lowercase]
+    pairs = [*PAIRS, *((two, letter, 1) for two, letter in sure[:2])]
+    found = ours.loglikelihood([asked(before, after) for before, after, _ in pairs])
+    expected = [by_hand(before + after, n) for before, after, n in pairs]
+    assert [nats for nats, _ in found] == pytest.approx([nats for nats, _ in expected], abs=1e-4)
+    assert [sure for _, sure in found] == [sure for _, sure in expected] == [False] * len(PAIRS) + [True] * 2
+    texts = ["the mill grinds grain", "über den Fluß", "g", "x" * 64]
+    rolling = ours.loglikelihood_rolling([asked(text) for text in [*texts, ""]])
+    assert rolling == pytest.approx([*(by_hand(text, len(text.encode()))[0] for text in texts), 0], abs=1e-4)
 
 
 def test_the_harness_gets_what_we_write(parts):
@@ -123,3 +151,20 @@ def test_the_harness_gives_the_same_numbers(parts, tmp_path, monkeypatch):
     assert [row["value"] for row in rolling] == pytest.approx([bits], abs=1e-4) and math.isfinite(bits)
     with pytest.raises(UserError, match="knows no task 'nothing'"):
         harness.run(model, tokenizer, settings.model_copy(update={"harness": ["nothing"]}))
+
+
+@pytest.mark.slow
+def test_the_harness_has_the_same_numbers_from_its_own_class(parts, exported):
+    """HFLM reads the exported model with transformers; texts longer than the context are among them. Whole texts it
+    begins with end-of-text by itself: with add_bos_token it would count a second one as text."""
+    hugging_face = pytest.importorskip("lm_eval.models.huggingface", reason="lm_eval or accelerate is not installed")
+    from lm_eval.api.instance import Instance
+
+    ours = harness.HarnessModel(*parts, batch=3)
+    for kind, given in (("loglikelihood", [pair[:2] for pair in PAIRS[:-1]]),       # it cuts no continuation
+                        ("loglikelihood_rolling", [(text,) for text in TEXTS])):
+        theirs = hugging_face.HFLM(pretrained=exported, add_bos_token=kind == "loglikelihood", batch_size=2,
+                                   device="cpu", dtype="float32")
+        found = [getattr(model, kind)([Instance(kind, {}, arguments, 0) for arguments in given])
+                 for model in (theirs, ours)]
+        assert np.array(found[0]) == pytest.approx(np.array(found[1]), abs=1e-4)
