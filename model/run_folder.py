@@ -19,12 +19,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import fsspec
+import pyarrow.parquet as pq
 import torch
 import torch.distributed as dist
 
 from model import checkpoint, state
 from model.config import ModelConfig
-from model.data import Samples
+from model.data import PACKING, Samples
 from model.resuming import differing
 from tasks.errors import UserError
 
@@ -74,7 +75,8 @@ def meet(folder: Path, device: torch.device) -> Path | None:
 
 def open_folder(folder: Path, write_packing: Callable[[Path, int], None], n_samples: int, tokenizer: str,
                 step: int) -> Future[None]:
-    """Writes the tokenizer and packing.parquet where they lack; cuts metrics.jsonl and spikes.jsonl back to `step`.
+    """Writes the tokenizer and packing.parquet where they lack, the latter anew for a run made longer; cuts
+    metrics.jsonl and spikes.jsonl back to `step`.
 
     packing.parquet, of a row or more a sample of the whole run, is written in a thread while the training begins: the
     future says when it is whole, and raises what went wrong.
@@ -90,8 +92,10 @@ def open_folder(folder: Path, write_packing: Callable[[Path, int], None], n_samp
     for name in ("metrics.jsonl", "spikes.jsonl"):
         _cut_back(folder / name, step)
 
+    (folder / "summary.json").unlink(missing_ok=True)           # of a run that was shorter
+
     def packing() -> None:
-        if not (folder / "packing.parquet").exists():
+        if _packed(folder / "packing.parquet") < n_samples:
             write_packing(folder / "packing.partial", n_samples)
             os.replace(folder / "packing.partial", folder / "packing.parquet")
 
@@ -99,6 +103,15 @@ def open_folder(folder: Path, write_packing: Callable[[Path, int], None], n_samp
     written = pool.submit(packing)
     pool.shutdown(wait=False)
     return written
+
+
+def _packed(path: Path) -> int:
+    """Of how many samples a packing.parquet tells."""
+    if not path.exists():
+        return 0
+    about = pq.read_metadata(path)
+    last = about.row_group(about.num_row_groups - 1).column(PACKING.get_field_index("sample_id"))
+    return last.statistics.max + 1
 
 
 def _cut_back(path: Path, step: int) -> None:
@@ -130,7 +143,8 @@ def resume(engine, last: Path, about: dict, done: dict, rank: int, world: int) -
     """
     was = checkpoint.read(last, rank, world)
     for part in ("model", "settings", "corpus", "rows", "base"):
-        for key, (before, now) in differing(part, about["kind"], was.get(part) or {}, about.get(part) or {}).items():
+        differ = differing(part, about["kind"], was.get(part) or {}, about.get(part) or {}, was["step"])
+        for key, (before, now) in differ.items():
             raise UserError(f"{last}: the checkpoint was written with {part}.{key} = {before!r} and the run has "
                             f"{now!r}: set it back, or name another run")
     stored = load(engine, last, rank, world)

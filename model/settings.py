@@ -32,7 +32,9 @@ class Optimisation(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    steps: int = Field(400, ge=1, description="Optimiser steps of the whole run.")
+    steps: int = Field(400, ge=1, description=(
+        "Optimiser steps of the whole run. A run can be given more, and another schedule from where it is, where the "
+        "steps taken had the same learning rates: constant, or wsd before its decay, with as many steps of warm-up."))
     batch: int = Field(4, ge=1, description="Sequences a step over all ranks; the loss is their mean per token.")
     micro_batch: int = Field(4, ge=1, description="Sequences a rank takes at once at the most: as many as divide its "
                                                   "share of the batch; the rest is accumulated.")
@@ -162,6 +164,8 @@ FREE = frozenset({"evaluate_every", "evaluate_rows", "evaluate_by", "benchmarks"
                   "checkpoint_every", "keep_checkpoints", "cpu_watts",
                   "micro_batch", "compile_ops", "attention", "compile", "activation_checkpointing", "tracker",
                   "project", "peak_tflops", "background_checkpoints", "engine", "zero_stage", "offload"})
+# What may be told anew too where the steps already taken had the same learning rates: a run is made longer so.
+SCHEDULE = frozenset({"steps", "learning_rate", "schedule", "warmup", "decay", "final_lr"})
 
 
 # Keys of DeepSpeed's configuration, and the settings that decide what they would.

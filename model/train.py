@@ -29,10 +29,10 @@ from model.engine import DeepSpeed, Torch, bf16, start
 from model.material import Material, pretraining
 from model.memory import sentence
 from model.objective import objective
-from model.optimizer import learning_rate
 from model.parametrisation import rescale
 from model.process import run_main
 from model.saver import Saver
+from model.schedule import learning_rate
 from model.settings import Optimisation, Pretrain, at_once, check, parse
 from model.spikes import RECENT, add_range, complaint, write_down
 from model.tokenizer import load_tokenizer

@@ -22,7 +22,7 @@ from model.config import ModelConfig, check_fit
 from model.corpus import corpus_folder, open_corpus, verify
 from model.resuming import differing
 from model.rows import instruction_rows
-from model.settings import Evaluate, Finetune, Optimisation, Pretrain, Processes
+from model.settings import SCHEDULE, Evaluate, Finetune, Optimisation, Pretrain, Processes
 from tasks import ranks
 from tasks.errors import UserError
 from tasks.ledger import record
@@ -216,13 +216,17 @@ def _complete(folder: Path, config: dict) -> dict | None:
     if not (folder / "config.json").exists():
         return None
     before = json.loads((folder / "config.json").read_text())
+    last = checkpoint.latest(folder / "checkpoints")
+    taken = checkpoint.step(last) if last else 0
     for part in ("kind", "corpus", "rows_sha256", "about", "model", "settings"):
-        if differ := differing(part, config["kind"], before.get(part), config.get(part)):
+        if differ := differing(part, config["kind"], before.get(part), config.get(part), taken):
+            hint = "; its schedule may change where the steps taken keep their learning rates" \
+                if SCHEDULE & differ.keys() else ""
             raise UserError(
                 f"run {folder.name!r} exists with other settings ({part}: {', '.join(differ)}): name another "
-                f"run, or remove {folder}"
+                f"run, or remove {folder}{hint}"
             )
-    if not (folder / "summary.json").exists():
+    if not (folder / "summary.json").exists() or config["settings"]["steps"] > taken:
         return None
     log.info("run %s is complete: skipped", folder.name)
     return json.loads((folder / "summary.json").read_text()) | {"skipped": True, "folder": str(folder)}

@@ -10,8 +10,9 @@ import torch
 from model.config import model_config
 from model.muon import Muon, orthogonal
 from model.objective import objective
-from model.optimizer import learning_rate, optimizer, param_groups, set_rate
+from model.optimizer import optimizer, param_groups, set_rate
 from model.parametrisation import rescale
+from model.schedule import learning_rate
 from model.settings import Optimisation, check
 from model.transformer import Transformer, token_losses
 from tasks.errors import UserError

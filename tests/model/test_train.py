@@ -72,6 +72,21 @@ def test_resumed_it_gives_the_same_to_the_digit(trained, mill, tmp_path):
         assert ends[0]["tokens"] == ends[1]["tokens"] and losses(folder) == losses(trained)
 
 
+def test_a_run_is_made_longer_where_the_steps_taken_keep_their_learning_rates(mill, tmp_path):
+    wsd = {"schedule": "wsd", "warmup": 2 / 6, "decay": 0.5}
+    run(configure(mill, tmp_path / "whole", **wsd))
+    run(configure(mill, tmp_path / "run", steps=3, schedule="constant", warmup=2 / 3))
+    with pytest.raises(UserError, match="with settings.steps = 3 and the run has 6"):
+        run(configure(mill, tmp_path / "run", schedule="constant", warmup=0.1))
+    run(configure(mill, tmp_path / "run", **wsd))               # three steps more, of which it decays
+    assert losses(tmp_path / "run") == losses(tmp_path / "whole")
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["step"] == 6
+    assert pq.read_table(tmp_path / "run" / "packing.parquet").equals(
+        pq.read_table(tmp_path / "whole" / "packing.parquet"))
+    with pytest.raises(UserError, match="with settings.decay = 0.5 and the run has 0.1"):
+        run(configure(mill, tmp_path / "run", **wsd | {"steps": 12, "warmup": 2 / 12, "decay": 0.1}))
+
+
 def test_sigterm_saves_and_ends_with_143(mill, tmp_path):
     """Before the evaluation that is due: it may take longer than the grace."""
     configure(mill, tmp_path / "long", steps=100_000, checkpoint_every=0, evaluate_every=1)
