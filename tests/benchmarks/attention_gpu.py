@@ -3,10 +3,11 @@
     python tests/benchmarks/attention_gpu.py [PRESET] [--micro-batch 8] [--steps 20]
 
 Rows are packed with documents of log-normal lengths (median 400 tokens). First small models: largest difference of
-logits and gradients, in fp32, and in bf16 by autocast (with norms of queries and keys, whose weights are fp32). Then rows
-of ten widths one after the other, which no training has: milliseconds of each, which show kernels that are compiled anew.
-Then bf16 of PRESET: milliseconds of forward and backward, tokens/s, MFU at --tflops (989 dense bf16 TFLOP/s of an H100),
-peak memory, under sdpa and flex, each also with the model compiled and with activation checkpointing.
+logits and gradients, in fp32, and in bf16 by autocast (with norms of queries and keys, whose weights are fp32). Then
+rows of ten widths one after the other, which no training has: milliseconds of each, which show kernels that are
+compiled anew. Then bf16 of PRESET: milliseconds of forward and backward, tokens/s, MFU at --tflops (989 dense bf16
+TFLOP/s of an H100), peak memory, under sdpa and flex, each also with the model compiled and with activation
+checkpointing.
 """
 
 import argparse
