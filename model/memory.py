@@ -38,13 +38,16 @@ class Memory:
 
 def memory(config: ModelConfig, micro_batch: int, length: int, *, stage: int = 1, ranks: int = 1, bf16: bool = True,
            checkpointing: bool = False, engine: str = "deepspeed", bucket: int = BUCKET, optimizer: str = "adamw",
-           offload: str = "none", z_loss: float = 0.0) -> Memory:
+           offload: str = "none", z_loss: float = 0.0, accumulated: bool = False) -> Memory:
     """What a rank needs for `micro_batch` sequences of `length`, of which `checkpointing` keeps each layer's input
     alone (arXiv:1604.06174). `bucket` is DeepSpeed's reduce_bucket_size, of which no more than the parameters is used;
-    `offload` as in the settings. Gradients are counted beside the activations, as those of earlier micro-steps are.
-    What the allocator cannot use and the libraries of the GPU (about a GiB) come on top."""
+    `offload` as in the settings. Gradients are counted beside the activations, as those of earlier micro-steps are:
+    with `accumulated` there are some, which DeepSpeed adds up in fp32. What the allocator cannot use and the
+    libraries of the GPU (about a GiB) come on top."""
     n, muon = config.parameters, hidden_parameters(config) if optimizer == "muon" else 0
     stage = 0 if engine == "torch" else stage
+    summed = accumulated and bf16 and stage > 0
+    stage = 2 if summed and stage == 1 else stage       # see engine.deepspeed_config
     part = -(-n // ranks) if stage else n               # values that this rank steps
     # bf16 weights under DeepSpeed; plain PyTorch keeps them in fp32 and computes in bf16 by autocast
     width = 2 if bf16 and engine != "torch" else 4
@@ -53,20 +56,21 @@ def memory(config: ModelConfig, micro_batch: int, length: int, *, stage: int = 1
     moments = 8 * part - 4 * muon                       # Muon keeps one in place of two
     if not stage:
         weights, gradients, held = 4 * n, 4 * n, moments
-        # a flat copy of the gradients is sent; Muon has the updates of all matrices at once
-        step = gradients + 4 * (ranks > 1) * (n if engine == "torch" else min(BUCKET, n)) + 4 * muon
+        # DeepSpeed sends a flat copy of the gradients; Muon has the updates of all matrices at once
+        step = gradients + 4 * (ranks > 1 and engine != "torch") * min(BUCKET, n) + 4 * muon
         buffers = 2 * cast_parameters(config) if cast else 0
     else:
         weights, held = width * (part if stage == 3 else n), moments + 4 * part     # and the fp32 weights
-        gradients, buffers = width * (n if stage == 1 else part), bucket
-        step = 8 * part                                 # the gradients, their flat copy, and that in fp32
+        size = 4 if summed else width                   # bytes of a gradient
+        gradients, buffers = size * (n if stage == 1 else part), bucket
+        step = (4 if summed else 8) * part              # the gradients, their flat copy and that in fp32; or all in one
     if stage == 3:                                      # its bucket stays, and weights are gathered
-        step = width * part + (8 - width) * min(part, SUB_GROUP) + bucket
+        step = size * part + (8 - size) * min(part, SUB_GROUP) + bucket
         buffers += width * min(n, LIVE)
     if offload != "none":
         largest = config.vocab_size * config.width      # goes by way of a buffer
-        held, step = 0, bucket if stage == 3 else gradients if stage == 1 else 0
-        gradients, buffers = (gradients if stage == 1 else 0), buffers + (width * largest if stage < 3 else 0)
+        gradients = gradients if stage == 1 or stage == 2 and summed else 0
+        held, step, buffers = 0, bucket if stage == 3 else gradients, buffers + (width * largest if stage < 3 else 0)
         weights = 0 if offload == "parameters" else weights
     tokens = micro_batch * length
     return Memory(weights, gradients, held, tokens * activations(config, bf16, checkpointing, cast),

@@ -113,6 +113,7 @@ def train(config: dict, settings: Optimisation, prepare: Callable = pretraining)
     length = settings.sequence_length or model_config.context
     check_fit(settings, model_config, 0, config["run"])
     settings = settings.model_copy(update={"micro_batch": at_once(settings, world)})
+    accumulate = settings.batch // (settings.micro_batch * world)
     in_loop.check(settings, model_config)
     material = prepare(config, settings, model_config, length)
     tokenizer = load_tokenizer(material.tokenizer) if settings.benchmarks else None
@@ -140,13 +141,12 @@ def train(config: dict, settings: Optimisation, prepare: Callable = pretraining)
         print(sentence(model_config, settings.micro_batch, length, there, stage=settings.zero_stage, ranks=world,
                        bf16=bf16(settings, device), checkpointing=settings.activation_checkpointing,
                        engine=settings.engine, optimizer=settings.optimizer, offload=settings.offload,
-                       z_loss=settings.z_loss), flush=True)
+                       z_loss=settings.z_loss, accumulated=accumulate > 1), flush=True)
     meter, began = Meter(device.index, settings.cpu_watts), time.monotonic()
     metrics = open(folder / "metrics.jsonl", "a", buffering=1) if rank == 0 else None
     flops = model_config.flops_per_token(length)
     peak = 1e12 * settings.peak_tflops or (peak_flops(torch.cuda.get_device_name(device)) if device.type == "cuda"
                                            else None)
-    accumulate = settings.batch // (settings.micro_batch * world)
     minimised = torch.compile(objective) if settings.compile else objective
 
     steps = range(done["step"] + 1, settings.steps + 1)

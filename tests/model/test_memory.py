@@ -90,6 +90,14 @@ class Alive(TorchDispatchMode):
         self.now -= size
 
 
+def test_gradients_of_micro_steps_take_fp32_and_stage_2():
+    config = model_config("tiny", vocab_size=512)
+    one, two = (memory(config, 1, 16, stage=stage, ranks=4, accumulated=True) for stage in (1, 2))
+    assert one == two and two.gradients == 4 * -(-config.parameters // 4) == 2 * memory(
+        config, 1, 16, stage=2, ranks=4).gradients
+    assert memory(config, 1, 16, bf16=False, accumulated=True) == memory(config, 1, 16, bf16=False)
+
+
 @pytest.mark.parametrize(("z_loss", "bf16"), [(0.0, False), (0.0, True), (1e-4, False), (1e-4, True)])
 def test_the_loss_needs_so_many_copies_of_the_logits(z_loss, bf16):
     config, dtype = model_config("tiny", vocab_size=50_000), torch.bfloat16 if bf16 else torch.float32
@@ -135,10 +143,12 @@ def test_what_else_a_step_and_offloading_change():
     config = model_config("gpt2-124m", vocab_size=50257)
     n, hidden = config.parameters, 12 * 12 * 768**2
     assert hidden_parameters(config) == hidden
-    alone, two = (memory(config, 0, 0, engine="torch", ranks=ranks) for ranks in (1, 2))
-    assert (alone.step, two.step) == (4 * n, 8 * n)                         # the gradients, sent as one flat copy
-    muon = memory(config, 0, 0, engine="torch", ranks=2, optimizer="muon")
-    assert (muon.step, muon.optimizer) == (8 * n + 4 * hidden, 8 * n - 4 * hidden)
+    for engine, stage in (("torch", 1), ("deepspeed", 0)):                  # the second sends one flat copy
+        copy = 4 * n if engine == "deepspeed" else 0
+        alone, two = (memory(config, 0, 0, engine=engine, stage=stage, ranks=ranks) for ranks in (1, 2))
+        assert (alone.step, two.step) == (4 * n, 4 * n + copy)
+        muon = memory(config, 0, 0, engine=engine, stage=stage, ranks=2, optimizer="muon")
+        assert (muon.step, muon.optimizer) == (4 * n + copy + 4 * hidden, 8 * n - 4 * hidden)
     held = {(stage, offload): memory(config, 0, 0, stage=stage, offload=offload) for stage, offload in
             ((1, "optimizer"), (2, "optimizer"), (3, "optimizer"), (3, "parameters"))}
     assert all(one.optimizer == 0 for one in held.values())
