@@ -2,6 +2,8 @@
 
 import importlib
 import os
+import posixpath
+import re
 import struct
 import time
 from collections.abc import Callable
@@ -32,6 +34,7 @@ class Boards(list[Board]):
     outcome = "finished"
 
     def __call__(self, step: int, figures: dict[str, float]) -> None:
+        figures = {_name(name): value for name, value in figures.items()}
         for board in self:
             try:
                 board.log(step, figures)
@@ -61,6 +64,11 @@ class Boards(list[Board]):
             board.close(outcome)
         except Exception as error:
             _lament(board.name, error)
+
+
+def _name(name: str) -> str:
+    """A figure's name in the letters that all trackers take; MLflow wants a path that is not written another way."""
+    return posixpath.normpath(re.sub(r"[^\w./ -]", "_", name))
 
 
 def _lament(name: str, error: Exception) -> None:

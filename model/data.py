@@ -116,17 +116,19 @@ class Samples:
 
     def plan(self, turn: int) -> Plan:
         """How the block of a turn is packed; the turns of a corpus in one block are its epochs."""
-        with self._lock:        # asked for by the training loop and by the threads that cut batches and write packing
-            if turn in self._plans:
-                found = self._plans.pop(turn)
-            else:
-                epoch, block = self._block(turn)
-                key = plan_key(self.digest, self.length, self.seed, epoch, block)
-                found = pack(self.lengths[self.blocks[block]], self.length, key, self.whole)
-            self._plans[turn] = found           # the last one used comes last
+        with self._lock:                        # asked for by threads that cut batches, count targets and write packing
+            found = self._plans.pop(turn, None)
+            if found is not None:
+                self._plans[turn] = found       # the last one used comes last
+                return found
+        epoch, block = self._block(turn)        # packed without the lock: no thread waits for the plan of another
+        key = plan_key(self.digest, self.length, self.seed, epoch, block)
+        made = pack(self.lengths[self.blocks[block]], self.length, key, self.whole)
+        with self._lock:
+            self._plans[turn] = made
             while len(self._plans) > 4:
                 del self._plans[next(iter(self._plans))]
-            return found
+        return made
 
     def _reader(self, turn: int) -> Read:
         """The documents of a turn's block. Holds that block and reads the next; forgets all others."""

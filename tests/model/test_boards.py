@@ -69,9 +69,10 @@ def test_weights_and_biases_gets_the_figures_and_how_it_ended(tmp_path, wandb, c
     with open_boards(tmp_path, "mill-1", settings, 0) as boards:
         for step in range(1, 6):
             fail[:] = [1] if step in (2, 3) else []
-            boards(step, {"loss": 2.0})
+            boards(step, {"loss": 2.0} | ({"bits_per_byte/commoncrawl:CC//müll": 1.0} if step == 4 else {}))
     assert seen == [{"project": "grain", "id": "mill-1", "name": "mill-1", "resume": "allow", "tracker": "wandb"},
-                    (1, {"loss": 2.0}), (4, {"loss": 2.0}), (5, {"loss": 2.0}), ("finish", 0)]
+                    (1, {"loss": 2.0}), (4, {"loss": 2.0, "bits_per_byte/commoncrawl_CC/müll": 1.0}),
+                    (5, {"loss": 2.0}), ("finish", 0)]
     said = capsys.readouterr().out
     assert said.count("wandb: ConnectionError: the network is gone; the training goes on") == 1
     assert said.count("wandb works again") == 1

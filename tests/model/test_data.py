@@ -1,5 +1,7 @@
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 
 import fsspec
 import numpy as np
@@ -265,6 +267,25 @@ def test_shares_are_of_tokens_whatever_the_padding():
     assert mixture.filled(range(PERIOD - 9, PERIOD + 9)).sum() == mixture.pieces(PERIOD - 9, PERIOD + 9)[3].sum()
     assert 1 - length.sum() / (PERIOD * 1024) == pytest.approx(mixture.padding, abs=1e-4)
     assert mixture.source_epochs(PERIOD)["short"] == pytest.approx(0.6305 * PERIOD / 300, rel=1e-3)
+
+
+def test_no_thread_waits_for_the_plan_of_another(monkeypatch):
+    """packing.parquet of the whole run is planned in a thread while the training reads."""
+    samples = Samples(np.full(9, 5), None, 0, 12, "x", 0)
+    samples.plan(0)
+    begun, go_on = Event(), Event()
+
+    def slow(*of):
+        begun.set()
+        assert go_on.wait(60)
+        return pack(*of)
+
+    monkeypatch.setattr("model.data.pack", slow)
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(samples.plan, 1)
+        assert begun.wait(60) and samples.filled(range(samples.rows)).sum() == 45 and not other.done()
+        go_on.set()
+        assert other.result() is samples.plan(1)
 
 
 def test_a_mixture_gives_the_samples_it_says(grouped):
