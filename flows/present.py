@@ -140,7 +140,8 @@ def print_mapping(result: Mapping[str, Any], as_json: bool) -> None:
     for name, value in result.items():
         if isinstance(value, list) and value and isinstance(value[0], dict):
             rows = rows_of(value)
-            _print(list(rows[0]), rows, name.replace("_", " "))
+            shared = [column for column in rows[0] if all(column in row for row in rows)]
+            _print(shared, rows, name.replace("_", " "))
         else:
             line = f"{name.replace('_', ' ')}: {cell(_plain(value))}"
             console.print(line, highlight=False, markup=False, soft_wrap=True)

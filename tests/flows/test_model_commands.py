@@ -5,6 +5,7 @@ import json
 from typer.testing import CliRunner
 
 from flows.cli import app
+from flows.present import print_mapping
 
 
 def test_sizes_are_a_table():
@@ -20,3 +21,14 @@ def test_convert_says_what_is_missing(tmp_path, monkeypatch):
                             (["run", "--from", "nowhere"], "nowhere: no such folder")):
         result = CliRunner().invoke(app, ["convert", *arguments])
         assert result.exit_code == 2 and says in result.stderr
+
+
+def test_results_of_several_kinds_are_one_table_of_what_they_share(capsys):
+    """As of an evaluation: held-out text by source, and questions."""
+    rows = [{"task": "held-out", "all": "all", "value": 1.5}, {"task": "held-out", "source": "web", "value": 1.75},
+            {"task": "arc", "questions": 9, "value": 0.25}]
+    print_mapping({"run": "r", "results": rows}, False)
+    shown = capsys.readouterr().out
+    assert "run: r" in shown and "arc" in shown and "1.75" in shown and "questions" not in shown
+    print_mapping({"results": rows}, True)
+    assert json.loads(capsys.readouterr().out)["results"] == rows
