@@ -133,9 +133,9 @@ def from_file(content: bytes, name: str, where: str) -> tiktoken.Encoding:
         if any(bytes([byte]) not in ranks for byte in range(256)):
             raise ValueError("a byte has no token")
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{where}: not a tokenizer that is read here ({error}): weights of GPT-2, Llama 3 and Qwen3 can "
-                        "be loaded, which have byte-level BPE, those of bert-base, Llama 2 and Mistral 7B cannot; train "
-                        "on a corpus with a tokenizer of its own instead") from None
+        raise UserError(f"{where}: not a tokenizer that is read here ({error}): weights of GPT-2, Llama 3 and Qwen3 "
+                        "can be loaded, which have byte-level BPE, those of bert-base, Llama 2 and Mistral 7B "
+                        "cannot; train on a corpus with a tokenizer of its own instead") from None
     added.pop(MASK, None)                               # always the first token behind the others
     if EOT not in added:
         end = next((token for token in ("<|end_of_text|>", "</s>", "<|im_end|>") if token in added), None)

@@ -21,6 +21,7 @@ from model.convert import (
     save_weights,
     to_theirs,
 )
+from model.data import Samples
 from model.families import family_of, read_config, write_config
 from model.generate import generate, prompt_tokens
 from model.likelihood import continuation_rows
@@ -279,6 +280,9 @@ def test_texts_begin_with_the_token_that_an_imported_tokenizer_puts_there(tokeni
     assert (ours.bos, ours.eot) == (n, n + 1)
     assert prompt_tokens(ours, "the mill")[0] == prompt_tokens(ours, "the", chat=True)[0] == n
     assert [row[0][0] for row in continuation_rows(ours, [("the", " mill")], 64)] == [n]
+    document = np.array([5, 6, 7, ours.eot])
+    rows = Samples(np.array([4]), lambda i: (document, None), ours.eot, 6, "x", 0, bos=ours.bos).batch([0])
+    assert rows.inputs[0].tolist() == [n, 5, 6, 7, n + 1, n + 1] and rows.targets[0, :4].tolist() == document.tolist()
     files = hf_tokenizer.to_files(encoding, 64, None, True)
     assert (files["tokenizer_config.json"]["bos_token"], files["tokenizer_config.json"]["eos_token"]) == (
         "<|begin_of_text|>", "<|endoftext|>")
