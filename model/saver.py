@@ -67,8 +67,8 @@ class Saver:
     def __exit__(self, kind, error, trace) -> None:
         if kind is None or kind.__name__ == "UserError":    # met by all ranks in the same step
             self.wait()
-            if self.packing is not None:
-                self.packing.result()
+        if kind is None and self.packing is not None:
+            self.packing.result()
 
     def _write(self, weights: dict[str, torch.Tensor], state: dict[str, torch.Tensor], about: dict) -> Path:
         temporary = checkpoint.temporary(self.folder, about["step"])
