@@ -114,7 +114,7 @@ class Torch:
 
 
 class DeepSpeed:
-    """DeepSpeed's ZeRO stages 0 to 3 around the same optimizer."""
+    """DeepSpeed's ZeRO stages 0 to 3 around the same optimizer. Weights are those of rank 0: others may give none."""
 
     def __init__(self, model: Transformer, settings: Optimisation, device: torch.device):
         if bf16(settings, device) and settings.zero_stage == 0:
@@ -126,10 +126,10 @@ class DeepSpeed:
         self.accumulate = settings.batch // (settings.micro_batch * dist.get_world_size())
         config = deepspeed_config(settings, self.accumulate, self.bf16, model.config.parameters, device)
         self.stage = config["zero_optimization"]["stage"]
+        model.to(torch.bfloat16 if self.bf16 else torch.float32)
+        if next(model.parameters()).is_meta:
+            model.to_empty(device="cpu")                # never written to: each tensor comes from rank 0
         if self.stage == 3:             # cut, tensor by tensor: the device may have no room for the whole
-            model.to(torch.bfloat16 if self.bf16 else torch.float32)
-            if next(model.parameters()).is_meta:
-                model.to_empty(device="cpu")            # never written to: each tensor comes from rank 0
             deepspeed.zero.Init(module=model, config_dict_or_path=config)
         self.engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer(model, settings), config=config)
         self.model = self.engine

@@ -178,7 +178,8 @@ def train(config: dict, settings: Optimisation, prepare: Callable = pretraining)
                 engine.drop()
             else:
                 norm = engine.step(lr)
-            loss, joules, stopped = float(totals[0]) / max(1, n_targets), float(totals[1]), bool(totals[2])
+            nats, joules, stopped = totals.tolist()
+            loss = nats / max(1, n_targets)
             reason = reason or complaint(loss, [], 0) or ("" if math.isfinite(norm) else "the gradient is not finite")
             done |= {"step": step, "samples": seen[-1] + 1}
             line = {"step": step, "loss": loss, "lr": lr, "grad_norm": norm, "samples": done["samples"]}
@@ -225,8 +226,8 @@ def train(config: dict, settings: Optimisation, prepare: Callable = pretraining)
 
 def make_engine(config: dict, settings: Optimisation, shape: ModelConfig, device: torch.device):
     """The model with its first weights, under the engine that the settings name."""
-    if settings.engine == "deepspeed" and settings.zero_stage == 3 and dist.get_rank():
-        with torch.device("meta"):                      # stage 3 takes them from rank 0
+    if settings.engine == "deepspeed" and dist.get_rank():
+        with torch.device("meta"):                      # it sends them those of rank 0
             module = Transformer(shape)
     else:
         module = initial_model(config["initial"], shape) if config.get("initial") else \
