@@ -12,9 +12,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+from published_corpus import write_corpus
 
 from flows import embedded, quickstart
 from flows.deployments import call, create_pool, deploy, healthy
+from model import checkpoint
 from tasks.errors import UserError
 
 FLOWS = """
@@ -39,13 +41,21 @@ def waits(folder: str) -> None:
         time.sleep(600)
     finally:
         Path(folder, "cleaned").write_text("yes")
+
+@flow(name="trains")
+def trains(home: str) -> None:
+    from flows.pretrain import pretrain
+    from model.settings import Pretrain, Processes
+    small = {"context": 64, "n_layers": 1, "n_heads": 2, "n_kv_heads": 1, "width": 16, "hidden": 32}
+    pretrain("mill", run="cancelled", home=home, processes=Processes(processes=2, threads=1),
+             settings=Pretrain(steps=100_000, micro_batch=2, engine="torch", checkpoint_every=0, model=small))
 """
 DEPLOYMENT = """
   - name: test
     entrypoint: made.py:{name}
     work_pool: {{name: {pool}}}
 """
-POOLS = {"says": "gristmill", "fails": "gristmill", "waits": "apart"}
+POOLS = {"says": "gristmill", "fails": "gristmill", "waits": "apart", "trains": "gristmill"}
 
 
 @pytest.fixture(scope="module")
@@ -232,6 +242,24 @@ def test_stopping_the_worker_lets_a_flow_run_clean_up_and_ends_its_children(
     assert (tmp_path / "cleaned").read_text() == "yes"
     assert not psutil.pid_exists(child)
     assert call(prefect_server, f"/flow_runs/{run['id']}")["state"]["type"] == "CRASHED"
+
+
+@pytest.mark.slow
+def test_cancelling_a_training_saves_and_ends_every_rank(working, prefect_server, tmp_path):
+    write_corpus(tmp_path)
+    deployment = call(prefect_server, "/deployments/name/trains/test")["id"]
+    run = call(prefect_server, f"/deployments/{deployment}/create_flow_run", {"parameters": {"home": str(tmp_path)}})
+    folder = tmp_path / "trainings" / "cancelled"
+    until(lambda: (folder / "metrics.jsonl").exists() and (folder / "metrics.jsonl").stat().st_size)
+    ranks = [process for process in psutil.process_iter(["cmdline"]) if str(folder / "config.json") in (
+        process.info["cmdline"] or [])]
+    assert len(ranks) == 4                              # two, torchrun, and the guardian
+    call(prefect_server, f"/flow_runs/{run['id']}/set_state", {"state": {"type": "CANCELLING"}})
+    assert not psutil.wait_procs(ranks, timeout=90)[1]
+    until(lambda: call(prefect_server, f"/flow_runs/{run['id']}")["state"]["type"] == "CANCELLED")
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    saved = checkpoint.latest(folder / "checkpoints")
+    assert checkpoint.step(saved) == json.loads(lines[-1])["step"] and checkpoint.read(saved)
 
 
 @pytest.mark.slow
