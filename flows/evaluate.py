@@ -32,7 +32,7 @@ def evaluate(
     step: Annotated[int | None, Field(description="of the checkpoint to measure; the newest by default")] = None,
     home: Home = None,
 ) -> dict[str, Any]:
-    """Evaluates, and returns {"run", "step", "results": rows of task, metric, domain, value}."""
+    """Evaluates, and returns {"run", "step", "device", "precision", "results": rows of task, metric, domain, value}."""
     root = Root(home_uri(home))
     given = {"benchmarks": [*settings.benchmarks, *benchmarks]} | ({"few_shot": [shots]} if shots else {})
     parameters = {"run": run, "benchmarks": benchmarks, "shots": shots, "step": step}

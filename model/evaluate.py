@@ -88,7 +88,9 @@ def evaluate(config: dict) -> dict:
 
         tell(config, "harness")
         results += harness.run(model, tokenizer, settings)
-    result = {"run": about["run"], "step": about["step"], "results": results}
+    weight = model.embedding.weight
+    result = {"run": about["run"], "step": about["step"], "device": weight.device.type,
+              "precision": "bf16" if weight.dtype == torch.bfloat16 else "fp32", "results": results}
     _write(config["output"], json.dumps(result, indent=1, sort_keys=True))
     return result
 

@@ -103,8 +103,8 @@ def finetune(home: str | Root, base: str, rows: str, run: str | None = None, set
 def evaluate(home: str | Root, run: str, settings: Evaluate | None = None, corpus: str | None = None,
              version: int | None = None, processes: Processes | None = None, run_id: str | None = None,
              step: int | None = None, progress: Callable[[str, int, int], None] = lambda part, done, of: None) -> dict:
-    """Evaluates the newest checkpoint of `run`, or that of `step`: {"run", "step", "results": [{task, metric, domain,
-    value ...}]}. In one process, on one device.
+    """Evaluates the newest checkpoint of `run`, or that of `step`: {"run", "step", "device", "precision", "results":
+    [{task, metric, domain, value ...}]}. In one process, on one device.
 
     The held-out documents are those of the corpus version it was trained on, or of `corpus` where given. `progress` is
     told now and then which part is being measured and how far.

@@ -259,7 +259,8 @@ def test_an_evaluation_of_any_step_says_how_far_it_is(trained, tmp_path):
     questions.write_text(json.dumps({"query": "the mill", "choices": ["turns", "stands"], "gold": 0}))
     result = evaluate({"run_folder": str(trained), "corpus_folder": None, "output": str(output), "progress": str(told),
                        "step": 4, "settings": {"precision": "bf16", "device": "cpu", "benchmarks": [str(questions)]}})
-    assert result == json.loads(output.read_text()) and result["step"] == 4
+    assert result == json.loads(output.read_text())
+    assert (result["step"], result["precision"], result["device"]) == (4, "bf16", "cpu")
     assert json.loads(told.read_text()) == ["mill", 2, 2]
     exported = launch.convert(str(trained.parents[1]), "run", "huggingface", tmp_path / "exported", step=2)
     assert exported["step"] == 2
