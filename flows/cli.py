@@ -346,7 +346,7 @@ def _show(result: Any, as_json: bool) -> None:
     print_mapping(result, as_json)
 
 
-for command in (model_commands.generate, model_commands.convert, model_commands.sizes):
+for command in (model_commands.generate, model_commands.convert, model_commands.sizes, model_commands.runs):
     app.command()(command)
 
 

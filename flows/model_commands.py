@@ -1,4 +1,4 @@
-"""`gristmill generate`, `convert` and `sizes`: commands on models that start no flow."""
+"""`gristmill generate`, `convert`, `sizes` and `runs`: commands on models that start no flow."""
 
 import os
 import sys
@@ -83,6 +83,17 @@ def convert(
     from tasks.launch import convert
 
     print_mapping(convert(Root(home_uri()), run, to, output, source, dtype, step), as_json)
+
+
+def runs(as_json: Json = False) -> None:
+    """The trainings here: how far each is, by its newest checkpoint, and how good it was at its end."""
+    from flows.present import print_tables
+    from tasks.launch import runs
+
+    columns = {"run": "run", "kind": "kind", "complete": "complete", "step": "step", "loss": "loss_last",
+               "bits_per_byte": "bits_per_byte"}
+    rows = [{name: run.get(key) for name, key in columns.items()} for run in runs(Root(home_uri()))]
+    print_tables({"": rows}, as_json)
 
 
 def sizes(

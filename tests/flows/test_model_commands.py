@@ -15,6 +15,21 @@ def test_sizes_are_a_table():
     assert float(rows["llama-7b"]["zero_3_gib"]) < float(rows["llama-7b"]["zero_1_gib"])
 
 
+def test_runs_are_a_table(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRISTMILL_HOME", str(tmp_path))
+    assert "no rows" in CliRunner().invoke(app, ["runs"]).stdout
+    for run, summary in (("first", {"step": 350, "loss_last": 3.5, "bits_per_byte": 1.25}), ("second", None)):
+        (tmp_path / "trainings" / run).mkdir(parents=True)
+        (tmp_path / "trainings" / run / "config.json").write_text(json.dumps({"run": run, "kind": "pretrain"}))
+        if summary:
+            (tmp_path / "trainings" / run / "summary.json").write_text(json.dumps(summary))
+    rows = json.loads(CliRunner().invoke(app, ["runs", "--json"]).stdout)
+    assert rows[0] == {"run": "first", "kind": "pretrain", "complete": True, "step": 350, "loss": 3.5,
+                       "bits_per_byte": 1.25}
+    assert rows[1]["run"] == "second" and not rows[1]["complete"] and rows[1]["step"] == 0
+    assert "1.25" in CliRunner().invoke(app, ["runs"]).stdout
+
+
 def test_convert_says_what_is_missing(tmp_path, monkeypatch):
     monkeypatch.setenv("GRISTMILL_HOME", str(tmp_path))
     for arguments, says in ((["run"], "either --to"), (["run", "--to", "gguf", "-o", "x"], "no run 'run'"),
