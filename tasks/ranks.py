@@ -103,12 +103,13 @@ def train(root: Root, folder: Path, module: str, config: dict, settings: Optimis
 def settle(root: Root, folder: Path, run: str, ledger: dict, run_id: str | None) -> None:
     """Puts into the ledger what a process that was killed behind a run's last step could not; once."""
     marker = folder / RECORDED
-    if not marker.exists() or json.loads(marker.read_text())["ended"]:
+    if not marker.exists():                         # a run of before there was one
         return
     with contextlib.suppress(UserError), root.lock(f"trainings/{folder.name}/lock", run):   # else it is still recorded
-        watch = _Watch(root, folder, run, None, run_id)
-        watch.look()
-        watch.end("ok", None, ledger)
+        if not json.loads(marker.read_text())["ended"]:
+            watch = _Watch(root, folder, run, None, run_id)
+            watch.look()
+            watch.end("ok", None, ledger)
 
 
 def _new_summary(folder: Path, before: tuple | None) -> dict:
@@ -155,10 +156,9 @@ class _Watch:
     def __init__(self, root: Root, folder: Path, run: str, progress: Progress | None, run_id: str | None):
         self.root, self.folder, self.run, self.progress, self.run_id = root, folder, run, progress, run_id
         known = checkpoint.latest(folder / "checkpoints")
+        self.recorded = checkpoint.step(known) if known else 0          # not behind one that was removed since
         if (folder / RECORDED).exists():
-            self.recorded = json.loads((folder / RECORDED).read_text())["step"]
-        else:
-            self.recorded = checkpoint.step(known) if known else 0
+            self.recorded = min(self.recorded, json.loads((folder / RECORDED).read_text())["step"])
         self._mark(False)
         self.step = self.tokens = 0
         self.first = self.last = self.newest = None
