@@ -4,6 +4,7 @@ import json
 import logging
 import shutil
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from model.evaluate import evaluate
 from model.finetune import conversation
 from model.generate import Writer, choose, complete, generate, generate_rows, load_run, stream_text
 from model.likelihood import text_nats
+from model.settings import Evaluate
 from model.tokenizer import load_tokenizer
 from model.transformer import Transformer
 from tasks import launch, stage
@@ -271,6 +273,28 @@ def test_an_evaluation_of_any_step_says_how_far_it_is(trained, tmp_path):
     for part in (("held-out", 3, 9), ("mill", 1, 2)):
         show(*part)
     assert seen == [("held-out", 3, 9), ("held-out", 9, 9), ("mill", 1, 2)]
+
+
+def test_an_evaluation_is_recorded_with_the_checkpoint_that_it_measured(trained, monkeypatch):
+    """Not with the newest one, which a live run may have written since."""
+    events, seen = [], []
+
+    def measured(arguments, log, error, environment, grace, look):
+        config = json.loads(Path(arguments[-1]).read_text())
+        Path(config["progress"]).write_text('["mill", 1, 2]')
+        look()
+        row = {"task": "mill", "metric": "acc", "domain": "0-shot", "value": 0.5, "questions": 2}
+        Path(config["output"]).write_text(json.dumps({"step": 4, "results": [row]}))
+
+    monkeypatch.setattr(launch.ranks, "run", measured)
+    monkeypatch.setattr(launch, "record", lambda root, kind, run, payload, run_id: events.append(payload))
+    asked = (str(trained.parents[1]), "run", Evaluate(held_out=False))
+    launch.evaluate(*asked, progress=lambda *part: seen.append(part))
+    assert [(event["step"], event["checkpoint"], event["n"]) for event in events] == [
+        (4, "trainings/run/checkpoints/step-00000004", 2)]
+    assert seen == [("mill", 1, 2)]
+    with pytest.raises(UserError, match="no checkpoint of step 3"):
+        launch.evaluate(*asked, step=3)
 
 
 def test_a_checkpoint_that_its_run_removes_meanwhile_is_looked_for_again(trained, tmp_path, monkeypatch):
