@@ -1,6 +1,7 @@
 """Memory as model/memory.py predicts it, beside what is there.
 
-    python tests/benchmarks/memory_prediction.py [PRESET] [--ranks 2]     on CPUs: bytes of the tensors of each rank
+    python tests/benchmarks/memory_prediction.py [PRESET] [--ranks 2] [--micro-steps 2]   on CPUs: bytes of a rank's
+                                                                                          tensors
     python tests/benchmarks/memory_prediction.py gpt2-124m --cuda         on one GPU: peak of a step of pretraining
 
 On CPUs one step is taken under each engine and stage, and the storages that are alive after the next backward pass are
@@ -33,7 +34,8 @@ def step(arguments) -> dict:
     from model.settings import Optimisation
     from model.transformer import Transformer, token_losses
 
-    settings = Optimisation(batch=arguments.ranks * arguments.micro_batch, micro_batch=arguments.micro_batch,
+    sequences = arguments.ranks * arguments.micro_batch * arguments.micro_steps
+    settings = Optimisation(batch=sequences, micro_batch=arguments.micro_batch,
                             engine=arguments.engine, zero_stage=arguments.stage, precision=arguments.precision,
                             device="cuda" if arguments.cuda else "cpu")
     rank, world, device = start(settings)
@@ -46,18 +48,21 @@ def step(arguments) -> dict:
     for number in range(2):
         if number == 1 and arguments.cuda:
             torch.cuda.reset_peak_memory_stats()
-        loss = token_losses(engine.model(tokens, None, segments), tokens.roll(-1, 1)).mean()
-        engine.backward(loss)
+        for _ in range(arguments.micro_steps):
+            loss = token_losses(engine.model(tokens, None, segments), tokens.roll(-1, 1)).mean()
+            engine.backward(loss / arguments.micro_steps)
         if number == 1 and not arguments.cuda:
             break                                       # gradients are there, and the state of the first step
         engine.step(1e-4)
     del loss
     expected = memory(config, arguments.micro_batch if arguments.cuda else 0, length, stage=arguments.stage,
-                      ranks=world, bf16=arguments.precision == "bf16", engine=arguments.engine)
+                      ranks=world, bf16=arguments.precision == "bf16", engine=arguments.engine,
+                      accumulated=arguments.micro_steps > 1)
     if arguments.cuda:
         found, predicted = torch.cuda.max_memory_allocated(), expected.total
     else:
-        predicted = expected.weights + expected.optimizer + expected.gradients // (world if arguments.stage == 1 else 1)
+        whole = arguments.stage == 1 and (arguments.micro_steps == 1 or arguments.precision == "fp32")
+        predicted = expected.weights + expected.optimizer + expected.gradients // (world if whole else 1)
         if arguments.stage == 3:
             predicted += min(BUCKET, config.parameters) * (2 if arguments.precision == "bf16" else 4)
         gc.collect()
@@ -72,6 +77,7 @@ def main() -> None:
     parser.add_argument("preset", nargs="?", default="mini")
     parser.add_argument("--ranks", type=int, default=1)
     parser.add_argument("--micro-batch", type=int, default=1)
+    parser.add_argument("--micro-steps", type=int, default=1)
     parser.add_argument("--vocabulary", type=int, default=4096)
     parser.add_argument("--cuda", action="store_true")
     parser.add_argument("--engine")
