@@ -8,9 +8,11 @@ neither `kill -9` nor a lost terminal leaves a server or a worker running. The s
 children, and all of them are ended with the command.
 
 SIGTERM stops the command at once, in this order: flow runs first (they end their own pools and trainings and report
-their state), then the command, then whatever is left.
+their state), then the command, then whatever is left. LOCK and LOG may be `-`: wanted until SIGTERM, and this process's
+own output. So a container runs Prefect's worker, which does not pass SIGTERM on to its flow runs.
 """
 
+import contextlib
 import ctypes
 import fcntl
 import os
@@ -38,10 +40,11 @@ def main(lock: str, log: str, *command: str) -> int:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    with open(lock, "a") as wanted, open(log, "ab") as output:
-        child = psutil.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+    nothing = contextlib.nullcontext()
+    with nothing if lock == "-" else open(lock, "a") as wanted, nothing if log == "-" else open(log, "ab") as output:
+        child = psutil.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output and subprocess.STDOUT)
         try:
-            while not asked and child.poll() is None and _held(wanted):
+            while not asked and child.poll() is None and (wanted is None or _held(wanted)):
                 time.sleep(POLL)
                 _reap(child)
         finally:

@@ -65,7 +65,7 @@ def test_a_prefect_that_is_away_or_hangs_holds_nothing_up(monkeypatch, caplog):
 def test_the_patience_of_those_who_stop_a_training_is_in_order(caplog):
     assert Processes().grace < supervise.FLOW_GRACE
     rest = supervise.COMMAND_GRACE + supervise.REST_GRACE
-    assert supervise.FLOW_GRACE + rest < embedded.STOP_SECONDS
+    assert supervise.FLOW_GRACE + rest < 90 < embedded.STOP_SECONDS            # 90: what the files in infra/ say
     pretrain.check_grace(Processes())
     assert not caplog.messages
     pretrain.check_grace(Processes(grace=300))

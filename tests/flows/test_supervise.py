@@ -93,6 +93,19 @@ def test_passes_on_the_status_of_a_command_that_fails(tmp_path):
     assert (tmp_path / "log").read_text() == "said\n"
 
 
+def test_as_the_first_process_of_a_container_it_passes_sigterm_on_to_flow_runs(tmp_path):
+    """No lock, no log. Prefect's worker waits for its flow runs and tells them nothing, until all is killed."""
+    flow = ("import signal, sys, time; signal.signal(15, lambda *_: (print('saved', flush=True), sys.exit(0))); "
+            "print('ready', flush=True); time.sleep(600)")
+    worker = ("import signal, subprocess, sys; signal.signal(15, signal.SIG_IGN); "
+              f"subprocess.run([sys.executable, '-c', {flow!r}, 'prefect.engine'])")
+    process = subprocess.Popen([sys.executable, "-m", "flows.supervise", "-", "-", sys.executable, "-c", worker],
+                               cwd=PROJECT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "ready\n"
+    process.terminate()
+    assert process.wait(30) == 0 and process.stdout.read() == "saved\n"
+
+
 def test_interrupts_reach_a_command_that_was_started_with_them_ignored(tmp_path):
     """A shell's background jobs ignore SIGINT and pass that on; Prefect's worker stops by SIGINT."""
     script = "import signal; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
