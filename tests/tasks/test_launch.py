@@ -112,6 +112,8 @@ def test_a_cancelled_wait_ends_every_rank_and_is_recorded(home, events):
     def cancel(line):
         if line["step"] > 3:
             ranks.extend(set(psutil.Process().children(recursive=True)) - others)
+            for process in ranks:
+                process.terminate()                             # Slurm tells all processes of a job at once
             raise Cancelled
 
     long = SETTINGS.model_copy(update={"steps": 100_000, "checkpoint_every": 0})
