@@ -42,10 +42,11 @@ def main(parent: str, grace: str, whom: str, log: str, *command: str) -> int:
         _prctl(PDEATHSIG, signal.SIGTERM)
         if os.getppid() != int(parent):
             return 1                            # it died before the line above
+        file = open(log, "ab")
         # single-threaded yet, so that a function between fork and exec does no harm
         child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
                                  preexec_fn=lambda: _prctl(PDEATHSIG, signal.SIGKILL))  # noqa: PLW1509
-        reader = threading.Thread(target=_copy, args=(child.stdout, log), daemon=True)
+        reader = threading.Thread(target=_copy, args=(child.stdout, file), daemon=True)
         reader.start()
         status = child.wait()
     except _Asked:
@@ -78,14 +79,13 @@ def _signal(process: psutil.Process, send) -> None:
         send(process)
 
 
-def _copy(pipe, log: str) -> None:
+def _copy(pipe, file) -> None:
     """Empties the command's output until it ends: a pipe that nobody empties would stop the command."""
-    with open(log, "ab") as file:
-        for line in pipe:
-            for to in (file, sys.stdout.buffer):
-                with contextlib.suppress(OSError, ValueError):  # a full disk, a parent that is gone
-                    to.write(line)
-                    to.flush()
+    for line in pipe:
+        for to in (file, sys.stdout.buffer):
+            with contextlib.suppress(OSError, ValueError):      # a full disk, a parent that is gone
+                to.write(line)
+                to.flush()
 
 
 if __name__ == "__main__":
