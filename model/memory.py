@@ -6,6 +6,7 @@ autograd keeps of our model for the backward pass, without torch.compile, which 
 not import PyTorch.
 """
 
+from bisect import bisect_right
 from dataclasses import dataclass
 
 from model.config import PRESETS, ModelConfig, model_config
@@ -19,7 +20,8 @@ SUB_GROUP = 1_000_000_000                   # values that ZeRO-3 steps at once, 
 class Memory:
     """Bytes of one rank. `logits` is what the loss needs of the vocabulary's width at its worst moment. `buffers` are
     there during forward and backward: those in which ZeRO puts gradients together and weights are gathered, or the
-    bf16 copies of fp32 weights. `step` is what a step holds beside weights and optimiser state."""
+    bf16 copies of fp32 weights. `backward` and `step` are the most that forward and backward, and a step, hold at once
+    beside weights and optimiser state."""
 
     weights: int
     gradients: int
@@ -27,13 +29,13 @@ class Memory:
     activations: int
     logits: int
     buffers: int
+    backward: int
     step: int
 
     @property
     def total(self) -> int:
         """The most at once: activations and logits are gone when the step begins."""
-        backward = self.gradients + self.activations + self.logits + self.buffers
-        return self.weights + self.optimizer + max(backward, self.step)
+        return self.weights + self.optimizer + max(self.backward, self.step)
 
 
 def memory(config: ModelConfig, micro_batch: int, length: int, *, stage: int = 1, ranks: int = 1, bf16: bool = True,
@@ -41,8 +43,8 @@ def memory(config: ModelConfig, micro_batch: int, length: int, *, stage: int = 1
            offload: str = "none", z_loss: float = 0.0, accumulated: bool = False) -> Memory:
     """What a rank needs for `micro_batch` sequences of `length`, of which `checkpointing` keeps each layer's input
     alone (arXiv:1604.06174). `bucket` is DeepSpeed's reduce_bucket_size, of which no more than the parameters is used;
-    `offload` as in the settings. Gradients are counted beside the activations, as those of earlier micro-steps are:
-    with `accumulated` there are some, which DeepSpeed adds up in fp32. What the allocator cannot use and the
+    `offload` as in the settings. `accumulated`: gradients of earlier micro-steps lie beside the activations, and
+    DeepSpeed adds them up in fp32; else gradients come as activations go. What the allocator cannot use and the
     libraries of the GPU (about a GiB) come on top."""
     n, muon = config.parameters, hidden_parameters(config) if optimizer == "muon" else 0
     stage = 0 if engine == "torch" else stage
@@ -73,10 +75,17 @@ def memory(config: ModelConfig, micro_batch: int, length: int, *, stage: int = 1
         held, step, buffers = 0, bucket if stage == 3 else gradients, buffers + (width * largest if stage < 3 else 0)
         weights = 0 if offload == "parameters" else weights
     tokens = micro_batch * length
-    return Memory(weights, gradients, held, tokens * activations(config, bf16, checkpointing, cast),
-                  # backward: log softmax, its gradient and that of the logits, fp32 each; in that of log(Z)^2 there are
-                  # log softmax, logits, logits - log(Z), exp of that, and the gradient
-                  tokens * config.vocab_size * (20 if z_loss else 12), buffers, step)
+    kept = tokens * activations(config, bf16, checkpointing, cast)
+    # backward: log softmax, its gradient and that of the logits, fp32 each; in that of log(Z)^2 there are log softmax,
+    # logits, logits - log(Z), exp of that, and the gradient
+    logits = tokens * config.vocab_size * (20 if z_loss else 12)
+    if accumulated or stage == 3:                       # whose gradients have their place for good
+        backward = gradients + kept + logits + buffers
+    elif stage:                                         # the bucket comes with the first gradient
+        backward = max(kept + max(logits, buffers), gradients + buffers)
+    else:
+        backward = max(kept + logits + buffers, gradients)
+    return Memory(weights, gradients, held, kept, logits, buffers, backward, step)
 
 
 def hidden_parameters(config: ModelConfig) -> int:
@@ -130,11 +139,8 @@ def _norm(config: ModelConfig, size: int, stream: int) -> int:
 
 def largest_micro_batch(config: ModelConfig, length: int, gib: float, **choices) -> int:
     """The most sequences of `length` that fit a GPU of `gib` GiB, 0 where none does; 5 % are left free."""
-    limit, one = 0.95 * gib * 2**30, memory(config, 1, length, **choices)
-    if one.total > limit:
-        return 0
-    each = one.activations + one.logits
-    return int((limit - one.weights - one.optimizer - one.gradients - one.buffers) // each)
+    return bisect_right(range(1, 1 << 20), 0.95 * gib * 2**30,
+                        key=lambda count: memory(config, count, length, **choices).total)
 
 
 def table(ranks: int, gib: float, vocabulary: int, length: int = 0) -> list[dict[str, str | int]]:

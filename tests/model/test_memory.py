@@ -6,6 +6,7 @@ import weakref
 
 import pytest
 import torch
+from torch.nn.utils import clip_grad_norm_
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from model import process
@@ -95,7 +96,8 @@ def test_gradients_of_micro_steps_take_fp32_and_stage_2():
     one, two = (memory(config, 1, 16, stage=stage, ranks=4, accumulated=True) for stage in (1, 2))
     assert one == two and two.gradients == 4 * -(-config.parameters // 4) == 2 * memory(
         config, 1, 16, stage=2, ranks=4).gradients
-    assert memory(config, 1, 16, bf16=False, accumulated=True) == memory(config, 1, 16, bf16=False)
+    first, later = (memory(config, 1, 16, bf16=False, accumulated=accumulated) for accumulated in (False, True))
+    assert (first.gradients, first.step) == (later.gradients, later.step) and first.backward < later.backward
 
 
 @pytest.mark.parametrize(("z_loss", "bf16"), [(0.0, False), (0.0, True), (1e-4, False), (1e-4, True)])
@@ -106,6 +108,32 @@ def test_the_loss_needs_so_many_copies_of_the_logits(z_loss, bf16):
         total, _ = objective(torch.nn.functional.linear(hidden, head), torch.randint(0, 50_000, (64,)), z_loss)
         total.backward()
     assert alive.most == pytest.approx(memory(config, 1, 64, z_loss=z_loss).logits, rel=0.05)
+
+
+@pytest.mark.parametrize("accumulated", [False, True])
+def test_the_most_of_forward_backward_and_step_is_as_predicted(accumulated):
+    config = model_config("tiny", vocab_size=2048)
+    settings = Optimisation(engine="torch", batch=4, micro_batch=2, attention="sdpa")
+    most = []
+    with Alive() as alive:
+        engine = Torch(Transformer(config).initialise(0), settings, torch.device("cpu"))
+        tokens = torch.randint(0, 2048, (2, 96))
+        for _ in range(2):                              # the optimiser's state comes with the first step
+            for _ in range(1 + accumulated):
+                loss = token_losses(engine.model(tokens), tokens).mean()
+                engine.backward(loss)
+                del loss
+            most.append(alive.most)
+            alive.most = alive.now
+            norm = clip_grad_norm_(engine.module.parameters(), 1.0)
+            engine.optimizer.step()
+            most.append(alive.most)
+            engine.drop()
+            del norm
+            alive.most = alive.now
+    found = memory(config, 2, 96, engine="torch", bf16=False, accumulated=accumulated)
+    assert most[2:] == pytest.approx([found.weights + found.optimizer + part for part in (found.backward, found.step)],
+                                     rel=0.03)
 
 
 @pytest.mark.parametrize("kind", ["adamw", "muon"])
