@@ -1,6 +1,9 @@
 import contextlib
+import errno
 import json
 import os
+import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -8,12 +11,16 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import psutil
 import pytest
 from published_corpus import write_corpus
+from safetensors import SafetensorError
+from safetensors.numpy import save_file
 
-from model import checkpoint
+from model import checkpoint, process
 from model.settings import Evaluate, Finetune, Pretrain, Processes, at_once
 from tasks import launch, process_group, ranks
 from tasks.errors import UserError
@@ -269,10 +276,10 @@ def test_the_machine_that_is_left_goes_on_alone(home):
 def taken_away(machine: psutil.Popen) -> None:
     """Nothing of a machine has time to say or save anything."""
     gone = [machine, *machine.children(recursive=True)]
-    for process in gone:
-        process.suspend()
-    for process in gone:
-        process.kill()
+    for one in gone:
+        one.suspend()
+    for one in gone:
+        one.kill()
     ended(*gone)
 
 
@@ -384,26 +391,58 @@ def test_what_a_killed_launcher_left_out_is_recorded_by_the_next(tmp_path, event
         assert [(end["outcome"], end["steps"], end["seconds"]) for end in ends] == [("ok", 4, 7.0)]
 
 
-@pytest.mark.parametrize("error", [
-    "OSError(errno.ENOSPC, 'No space left on device')",
-    "SafetensorError('Error while serializing: I/O error: Disk quota exceeded (os error 122)')", "limited(work)",
-    "RuntimeError(shutil.__dict__.update(disk_usage=lambda path: Full), 'unexpected pos')"])
-def test_a_full_disk_is_said_in_a_sentence(tmp_path, error):
-    """torch.save does not say why it failed: the disk does; safetensors does in its text alone."""
+class Left(BaseException):
+    """Instead of the end of this process."""
+
+
+@pytest.fixture
+def rank(tmp_path, monkeypatch):
+    """Runs some work as a rank does, in this process; gives the status that it would leave with."""
+    def leave(status: int):
+        raise Left(status)
+
+    monkeypatch.setattr(process, "_leave", leave)
+    monkeypatch.setattr(process, "_die_with_parent", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["rank", str(tmp_path / "config.json")])
     (tmp_path / "config.json").write_text("{}")
+
+    def run(work) -> int:
+        with pytest.raises(Left) as left:
+            process.run_main(work)
+        return left.value.args[0]
+    return run
+
+
+def limited(folder: Path) -> None:
+    """A file meets a limit, as in a shell's `ulimit -f`."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, before[1]))
+    try:
+        save_file({"x": np.zeros(1 << 20)}, folder / "model.partial")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("error", [
+    OSError(errno.ENOSPC, "No space left on device"), RuntimeError("unexpected pos"), None,
+    SafetensorError("Error while serializing: I/O error: Disk quota exceeded (os error 122)")])
+def test_a_full_disk_is_said_in_a_sentence(tmp_path, monkeypatch, rank, error):
+    """torch.save does not say why it failed: the disk does; safetensors does in its text alone."""
     (tmp_path / "checkpoints" / ".step-00000001.partial" / "state").mkdir(parents=True)
-    code = ("import errno, numpy, resource, shutil, signal; from model.process import run_main\n"
-            "from safetensors import SafetensorError; from safetensors.numpy import save_file\n"
-            "class Full: free = 0\n"
-            "def limited(work):\n"
-            "    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, resource.RLIM_INFINITY))\n"
-            f"    save_file({{'x': numpy.zeros(1 << 20)}}, {str(tmp_path / 'model.partial')!r})\n"
-            f"def work(config): raise {error}\nrun_main(work)")
     (tmp_path / "packing.partial").touch()
-    with pytest.raises(UserError, match="the disk is full: .* goes on from its last checkpoint"):
-        ranks.run([sys.executable, "-c", code, str(tmp_path / "config.json")], tmp_path / "log.txt",
-                  tmp_path / "error.json", os.environ | {"PYTHONPATH": str(PROJECT)}, 1.0, lambda: None)
+    if isinstance(error, RuntimeError):
+        assert rank(failing(error)) == 1 and not (tmp_path / "error.json").exists()        # there is room
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=0))
+    assert rank(failing(error) if error else lambda _: limited(tmp_path)) == 2
+    said = json.loads((tmp_path / "error.json").read_text())["message"]
+    assert said.startswith("the disk is full: ") and said.endswith("goes on from its last checkpoint")
     assert not list(tmp_path.rglob("*.partial"))
+
+
+def failing(error: BaseException):
+    def work(config):
+        raise error
+    return work
 
 
 def test_commands_of_the_launchers(monkeypatch):
@@ -500,13 +539,12 @@ def test_a_launcher_that_would_start_a_mistake_again_is_ended(tmp_path, monkeypa
     ({"message": "do this"}, "1", 2, ""), ({"message": "of before"}, "0", 0, "worked"),
     ({"stopped": True}, "1", 0, "worked"),
 ])
-def test_ranks_started_again_keep_to_a_mistake_but_not_to_a_stop(tmp_path, left, count, status, says):
-    (tmp_path / "config.json").write_text("{}")
+def test_ranks_started_again_keep_to_a_mistake_but_not_to_a_stop(tmp_path, monkeypatch, rank, left, count, status,
+                                                                 says):
     (tmp_path / "error.json").write_text(json.dumps(left))
-    code = "from model.process import run_main; run_main(lambda config: print('worked') or 1)"
-    rank = subprocess.run([sys.executable, "-c", code, str(tmp_path / "config.json")], cwd=PROJECT, capture_output=True,
-                          text=True, env=os.environ | {"TORCHELASTIC_RESTART_COUNT": count})
-    assert (rank.returncode, rank.stdout.strip()) == (status, says)
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", count)
+    worked = []
+    assert rank(lambda config: worked.append("worked") or 1) == status and "".join(worked) == says
     assert (tmp_path / "error.json").exists() == ("message" in left)
 
 
