@@ -47,7 +47,7 @@ def trains(home: str) -> None:
     from flows.pretrain import pretrain
     from model.settings import Pretrain, Processes
     small = {"context": 64, "n_layers": 1, "n_heads": 2, "n_kv_heads": 1, "width": 16, "hidden": 32}
-    pretrain("mill", run="cancelled", home=home, processes=Processes(processes=2, threads=1),
+    pretrain("mill", run="cancelled", home=home, processes=Processes(processes=1, threads=1),
              settings=Pretrain(steps=100_000, micro_batch=2, engine="torch", checkpoint_every=0, model=small))
 """
 DEPLOYMENT = """
@@ -245,7 +245,7 @@ def test_stopping_the_worker_lets_a_flow_run_clean_up_and_ends_its_children(
 
 
 @pytest.mark.slow
-def test_cancelling_a_training_saves_and_ends_every_rank(working, prefect_server, tmp_path):
+def test_cancelling_a_training_saves_and_leaves_no_rank(working, prefect_server, tmp_path):
     write_corpus(tmp_path)
     deployment = call(prefect_server, "/deployments/name/trains/test")["id"]
     run = call(prefect_server, f"/deployments/{deployment}/create_flow_run", {"parameters": {"home": str(tmp_path)}})
@@ -253,7 +253,7 @@ def test_cancelling_a_training_saves_and_ends_every_rank(working, prefect_server
     until(lambda: (folder / "metrics.jsonl").exists() and (folder / "metrics.jsonl").stat().st_size)
     ranks = [process for process in psutil.process_iter(["cmdline"]) if str(folder / "config.json") in (
         process.info["cmdline"] or [])]
-    assert len(ranks) == 4                              # two, torchrun, and the guardian
+    assert len(ranks) == 2                              # the guardian, and one: more of them in test_launch
     call(prefect_server, f"/flow_runs/{run['id']}/set_state", {"state": {"type": "CANCELLING"}})
     assert not psutil.wait_procs(ranks, timeout=90)[1]
     until(lambda: call(prefect_server, f"/flow_runs/{run['id']}")["state"]["type"] == "CANCELLED")
