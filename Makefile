@@ -40,7 +40,7 @@ serve: setup  ## Prefect server, deployments, schedules and a worker until Ctrl-
 	$(BIN)/python -m flows.embedded
 
 test: setup  ## all tests
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 lint: setup  ## ruff
 	$(BIN)/ruff check .

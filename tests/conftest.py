@@ -71,6 +71,12 @@ def pytest_sessionstart(session) -> None:
             compiler.wait()
 
 
+def pytest_collection_modifyitems(items) -> None:
+    """The files of the longest tests begin: the processes of `make test` then end together."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture
 def home(tmp_path, monkeypatch) -> Path:
     """A data root of the test's own, which GRISTMILL_HOME names."""

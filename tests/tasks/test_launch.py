@@ -191,7 +191,6 @@ def test_killed_at_any_level_the_same_command_gives_the_same_losses(whole):
         while not (found := checkpoint.all_whole(checkpoints)) or checkpoint.step(found[-1]) <= seen:
             assert waiting.poll() is None
             time.sleep(0.01)
-        seen = checkpoint.step(found[-1])
         below = waiting.children(recursive=True)
         workers = [process for process in below if not process.children()]          # below guardian and torchrun
         assert len(workers) == 2
@@ -199,6 +198,7 @@ def test_killed_at_any_level_the_same_command_gives_the_same_losses(whole):
         ended(waiting, *below)
         assert waiting.wait() == (-signal.SIGKILL if victim == "launcher" else 1)
         assert not (checkpoints.parent / "summary.json").exists()
+        seen = checkpoint.step(checkpoint.latest(checkpoints))      # the other rank may have saved since
     launch.pretrain(str(home), "mill", run="killed", settings=settings, processes=two)
     same_as_whole(home, "killed")
 
