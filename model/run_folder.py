@@ -26,6 +26,7 @@ import torch.distributed as dist
 from model import checkpoint, state
 from model.config import ModelConfig
 from model.data import PACKING, Samples
+from model.packing import ORDER
 from model.resuming import differing
 from tasks.errors import UserError
 
@@ -142,6 +143,10 @@ def resume(engine, last: Path, about: dict, done: dict, rank: int, world: int) -
     UserError when it belongs to other settings or another corpus, or is corrupt.
     """
     was = checkpoint.read(last, rank, world)
+    if was.get("order", 1) != ORDER:
+        raise UserError(f"{last}: it was written by a version of Gristmill that puts documents into samples in another "
+                        f"order (number {was.get('order', 1)}, here {ORDER}): finish it with that one, or name another "
+                        "run")
     for part in ("model", "settings", "corpus", "rows", "base"):
         differ = differing(part, about["kind"], was.get(part) or {}, about.get(part) or {}, was["step"])
         for key, (before, now) in differ.items():

@@ -29,6 +29,7 @@ from model.engine import DeepSpeed, Torch, bf16, start
 from model.material import Material, pretraining
 from model.memory import sentence
 from model.objective import objective
+from model.packing import ORDER
 from model.parametrisation import rescale
 from model.process import run_main
 from model.saver import Saver
@@ -123,7 +124,7 @@ def train(config: dict, settings: Optimisation, prepare: Callable = pretraining)
     torch.manual_seed(settings.seed * 1_000_003 + rank)
     engine = make_engine(config, settings, model_config, device)
     about = {"run": config["run"], "kind": config["kind"], "model": dataclasses.asdict(model_config),
-             "engine": settings.engine, "zero_stage": settings.zero_stage, "world_size": world,
+             "engine": settings.engine, "zero_stage": settings.zero_stage, "world_size": world, "order": ORDER,
              "settings": settings.model_dump(mode="json"), **material.about, **config.get("about", {})}
     done = {"step": 0, "samples": 0, "tokens": 0, "seconds": 0.0, "energy_joules": 0.0, "recent": [], "in_a_row": 0,
             "skipped": [], "back_to": []}

@@ -17,10 +17,11 @@ import torch
 from published_corpus import write_corpus
 from trainings import configure, losses, run
 
-from model import checkpoint, data, engine
+from model import checkpoint, data, engine, run_folder
 from model.choices import benchmark
 from model.corpus import corpus_folder, open_corpus
 from model.generate import load_run
+from model.packing import ORDER
 from model.settings import Evaluate, Optimisation
 from model.train import write_line
 from tasks.errors import UserError
@@ -184,6 +185,10 @@ def test_resuming_under_other_settings_or_from_a_corrupt_checkpoint_is_refused(m
         run(configure(mill, folder, steps=4, learning_rate=1e-4))
     with pytest.raises(UserError, match="model.hidden"):
         run(configure(mill, folder, {"hidden": 48}, steps=4))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_folder, "ORDER", ORDER + 1)
+        with pytest.raises(UserError, match=f"another order .number {ORDER}, here {ORDER + 1}."):
+            run(config)
     run(configure(mill, folder, steps=4, evaluate_every=1))                # learns the same: allowed
     last = checkpoint.latest(folder / "checkpoints")
     for name in ("state/rank-00000.safetensors", checkpoint.WEIGHTS):
