@@ -28,11 +28,14 @@ from model.train import document_losses
 from model.transformer import Transformer
 from tasks.errors import UserError
 
+ROOM = "lower batch, or set device to cpu"      # where a GPU's memory is full
+
 
 def held_out_rows(model: Transformer, corpus: Corpus, run_settings: dict, settings: Evaluate) -> list[dict]:
     """Bits per byte and perplexity (by token, end-of-text left out) of held-out documents: in all and by column.
 
-    Which documents: those that the run held out, by the run's own `held_out` settings.
+    Which documents: those that the run held out, by the run's own `held_out` settings. They are read in rows of the
+    context, or of as many tokens as likelihood.LOGITS has room for: longer documents are cut.
     """
     index = corpus.documents
     held = held_out(corpus, run_settings.get("held_out", 0.01), run_settings.get("held_out_at_least", 8))
@@ -44,15 +47,18 @@ def held_out_rows(model: Transformer, corpus: Corpus, run_settings: dict, settin
             f"corpus {corpus.label} has no held-out documents under held_out = {run_settings.get('held_out')}: "
             "set held_out false, or train with documents held out"
         )
-    samples = corpus_samples(corpus, chosen, model.config.context, 0, whole=True)
+    room = max(1, likelihood.LOGITS // model.config.vocab_size)
+    length = min(model.config.context, room)
+    batch = max(1, min(settings.batch, room // length))
+    samples = corpus_samples(corpus, chosen, length, 0, whole=True)
     device = next(model.parameters()).device
     passes = count(1)
 
     def counted(*inputs: torch.Tensor) -> torch.Tensor:
-        likelihood.progress.get()(next(passes) * settings.batch, samples.rows)
+        likelihood.progress.get()(next(passes) * batch, samples.rows)
         return model(*inputs)
 
-    sums = document_losses(counted, samples, settings.batch, device)
+    sums = document_losses(counted, samples, batch, device)
     n_bytes = index["n_bytes"].to_numpy()[chosen].astype(np.float64)
     results = rows_of("held-out", "all", sums[:, 0], sums[:, 1], n_bytes, np.zeros(len(chosen), np.int64), ["all"])
     for column in ("source", "language", "domain"):
@@ -130,4 +136,4 @@ def _write(path: str, text: str) -> None:
 
 
 if __name__ == "__main__":
-    run_main(evaluate)
+    run_main(evaluate, ROOM)

@@ -22,9 +22,9 @@ from tasks.errors import UserError
 STOPPED = 143                               # exit status after SIGTERM, as a shell reports it
 
 
-def run_main(work: Callable[[dict], object]) -> None:
+def run_main(work: Callable[[dict], object], room: str = ROOM) -> None:
     """Runs work(config) on the configuration file named in argv; exits 2 on a UserError and where the GPU's memory or
-    the disk is full, 143 when work returns None.
+    the disk is full, 143 when work returns None. `room`: what gives the GPU's memory room.
 
     The message of a UserError, or that the run was stopped, goes into error.json beside it, where tasks/launch looks.
     """
@@ -41,7 +41,7 @@ def run_main(work: Callable[[dict], object]) -> None:
         message = str(error)
         if isinstance(error, torch.OutOfMemoryError):
             traceback.print_exc()
-            message = f"the GPU's memory is full: {ROOM}"
+            message = f"the GPU's memory is full: {room}"
         verdict.leave(path, {"message": message})
         print(f"error: {message}", file=sys.stderr, flush=True)
         _leave(2)

@@ -59,6 +59,15 @@ def test_bits_per_byte_of_uniform_bytes_is_eight(mill):
     assert sum(row["documents"] for row in parts) == rows[0]["documents"]
 
 
+@pytest.mark.parametrize(("logits", "shape"), [(1 << 28, (16, 64)), (320 * 64 * 3 + 5, (3, 64)), (320 * 40, (1, 40))])
+def test_held_out_rows_are_read_with_as_many_logits_at_once_as_there_is_room_for(mill, monkeypatch, logits, shape):
+    corpus, model, seen = open_corpus(corpus_folder(str(mill), "mill")), Uniform(256), set()
+    monkeypatch.setattr("model.likelihood.LOGITS", logits)
+    model.register_forward_pre_hook(lambda _, inputs: seen.add(tuple(inputs[0].shape)))
+    rows = held_out_rows(model, corpus, {"held_out": 0.2}, Evaluate())
+    assert seen == {shape} and rows[0]["value"] == pytest.approx(8.0, rel=1e-6)
+
+
 def test_a_continuation_is_scored_by_its_own_tokens(tokenizer):
     torch.manual_seed(0)
     model = Transformer(ModelConfig(**SHAPE)).initialise(0).eval()

@@ -9,10 +9,11 @@ import torch
 from torch.nn.utils import clip_grad_norm_
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from model import process
+from model import evaluate, process
 from model.config import PRESETS, model_config
 from model.engine import Torch
 from model.memory import (
+    ROOM,
     activations,
     cast_parameters,
     hidden_parameters,
@@ -222,8 +223,9 @@ def test_a_full_gpu_is_said_with_what_to_do(tmp_path, monkeypatch):
     def work(config):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
-    with pytest.raises(SystemExit) as left:
-        process.run_main(work)
-    message = json.loads((tmp_path / "error.json").read_text())["message"]
-    assert left.value.code == 2 and message.startswith("the GPU's memory is full: lower micro_batch")
-    assert all(setting in message for setting in ("activation_checkpointing", "zero_stage", "offload"))
+    for given, says in (((), ROOM), ((evaluate.ROOM,), "lower batch")):         # each kind of run has its own settings
+        with pytest.raises(SystemExit) as left:
+            process.run_main(work, *given)
+        message = json.loads((tmp_path / "error.json").read_text())["message"]
+        assert left.value.code == 2 and message.startswith(f"the GPU's memory is full: {says}")
+    assert all(setting in ROOM for setting in ("micro_batch", "activation_checkpointing", "zero_stage", "offload"))
