@@ -227,5 +227,6 @@ def test_a_full_gpu_is_said_with_what_to_do(tmp_path, monkeypatch):
         with pytest.raises(SystemExit) as left:
             process.run_main(work, *given)
         message = json.loads((tmp_path / "error.json").read_text())["message"]
+        (tmp_path / "error.json").unlink()
         assert left.value.code == 2 and message.startswith(f"the GPU's memory is full: {says}")
     assert all(setting in ROOM for setting in ("micro_batch", "activation_checkpointing", "zero_stage", "offload"))
