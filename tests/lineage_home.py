@@ -1,4 +1,4 @@
-"""A small data root with known answers: two corpora, three versions, one training, made by hand.
+"""A small data root with known answers: two corpora, three versions, a training and a finetuning, made by hand.
 
 Corpus `web`: version 1 has part 0 (4 records), version 2 shares it and adds part 1 (3 records). Corpus `other` has
 one version with its own part.
@@ -193,7 +193,9 @@ def train(root: Root) -> None:
     ledger.record(root, "training", "r1", {"state": "ended", "outcome": "ok", "tokens": 400, "loss_first": 9.0,
                                            "loss_last": 7.5, "energy_joules": 1000.0})
     ledger.record(root, "training", "tuned", {"state": "started", "task": "finetune", "base": "c2", "corpus": "web",
-                                              "version": 2})
+                                              "version": 2, "settings": {"batch": 2}})
+    root.write_table("trainings/tuned/packing.parquet", pa.table({      # of instruction rows: no shard, no document
+        "sample_id": [0, 0, 1], "segment": [0, 1, 0], "row": [1, 0, 2], "offset": [0, 0, 0], "length": [40, 60, 99]}))
     segments = [(0, "a/1", 0, 0, 0), (1, "b/2", 0, 1, 0), (2, "a/3", 1, 0, 0), (3, "a/3", 1, 0, 100)]
     schema = pa.schema([("sample_id", pa.int64()), ("segment", pa.int32()), ("shard", pa.int32()), ("row", pa.int32()),
                         ("offset", pa.int32()), ("length", pa.int32()), ("doc_id", UUID)])

@@ -1,13 +1,13 @@
 -- Which documents was the model shown in a training step?
 -- offset and length count tokens in the document.
 WITH params AS (SELECT
-    NULL::VARCHAR AS run,                   -- a training; NULL: the last on a corpus
+    NULL::VARCHAR AS run,                   -- a training; NULL: the last pretraining
     1::BIGINT AS step                       -- counted from 1
 ), chosen AS (
     SELECT t.run, t.corpus, t.version, p.step, t.batch
     FROM trainings AS t, params AS p
     WHERE t.run = coalesce(p.run, (SELECT arg_max(run, started_at) FROM trainings
-                                   WHERE run IN (SELECT name FROM files WHERE kind = 'packing')))
+                                   WHERE task = 'pretrain' AND run IN (SELECT name FROM files WHERE kind = 'packing')))
 )
 SELECT c.run, c.step, k.sample_id, k.segment, d.url, t.domain, t.source, t.language, k.shard, k.row, k."offset",
        k.length, t.repeat, k.doc_id

@@ -40,7 +40,8 @@ CREATE VIEW tokens AS
 SELECT f.name, f.version, f.number AS shard, p.file_row_number AS row, p.* EXCLUDE (filename, file_row_number)
 FROM {tokens} AS p JOIN files AS f ON f.kind = 'tokens' AND f.path = p.filename;
 
--- which tokens of which shard row make up each training sample
+-- which tokens of which shard row make up each training sample; of a finetuning which instruction rows, whose shard and
+-- doc_id are NULL
 CREATE VIEW packing AS
 SELECT f.name AS run, p.* EXCLUDE (filename, file_row_number)
 FROM {packing} AS p JOIN files AS f ON f.kind = 'packing' AND f.path = p.filename;
