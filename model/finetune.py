@@ -52,8 +52,9 @@ def instructions(config: dict, settings: Finetune, model: ModelConfig, length: i
         )
     hashes = {number: int.from_bytes(blake2b(texts[number][0].tobytes(), digest_size=8).digest(), "big")
               for number in numbers}
-    held = [number for number in numbers if hashes[number] < settings.held_out * 2**64]
-    chosen = [number for number in numbers if number not in set(held)] or numbers
+    below = settings.held_out * 2**64
+    held = [number for number in numbers if hashes[number] < below]
+    chosen = [number for number in numbers if hashes[number] >= below] or numbers
 
     def samples(which: list[int]) -> Samples:
         return Samples(np.array([len(texts[number][0]) for number in which]), lambda i: texts[which[i]], tokenizer.eot,
