@@ -50,9 +50,10 @@ def main(parent: str, grace: str, whom: str, log: str, *command: str) -> int:
         reader.start()
         status = child.wait()
     except _Asked:
-        family = psutil.Process().children(recursive=True)
-        top = [process for process in family if process.ppid() == os.getpid()]
-        below = [process for process in family if process not in top and process.parent() in top]
+        family, top, below = psutil.Process().children(recursive=True), psutil.Process().children(), []
+        for process in top:
+            with contextlib.suppress(psutil.Error):             # it ended meanwhile: the others save all the same
+                below += process.children()
         for process in below if whom == "below" and below else top:
             _signal(process, psutil.Process.terminate)
         psutil.wait_procs(family, timeout=float(grace))

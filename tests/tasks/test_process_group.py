@@ -22,7 +22,7 @@ PROJECT = Path(__file__).parents[2]
 def test_the_death_of_the_waiting_process_kills_what_it_started(tmp_path, number, status, thread):
     """SIGTERM to a command that waits: its child gets SIGTERM too, and SIGKILL when it will not listen.
 
-    No handler can be set outside the main thread, and none runs after SIGKILL: the kernel ends the child then.
+    No handler can be set outside the main thread, and none runs after SIGKILL: the guardian ends the child then.
     """
     script = ("import signal, time, pathlib, os; signal.signal(15, signal.SIG_IGN); "
               f"pathlib.Path({str(tmp_path / 'pid')!r}).write_text(str(os.getpid())); time.sleep(600)")
@@ -77,6 +77,36 @@ time.sleep(600)
     assert (tmp_path / "saved").exists() and (tmp_path / "log.txt").stat().st_size > 200_000
     with Root(str(tmp_path)).lock("lock", "the run"):
         pass
+
+
+def test_a_helper_that_vanishes_while_it_is_looked_at_costs_nobody_the_time_to_save(tmp_path):
+    """The guardian's list of processes holds one that has ended and was reaped, which answers nothing any more."""
+    command = f"""
+import os, signal, time
+from pathlib import Path
+def save(*_):
+    Path({str(tmp_path / 'saved')!r}).touch()
+    os._exit(0)
+signal.signal(signal.SIGTERM, save)
+Path({str(tmp_path / 'ready')!r}).touch()
+time.sleep(600)
+"""
+    guarded = """
+import os, sys, psutil
+from tasks import guardian
+gone, children = psutil.Popen(["true"]), psutil.Process.children
+gone.wait()
+psutil.Process.children = lambda self, recursive=False: (
+    children(self, recursive) + [gone] * (self.pid == os.getpid()))
+os._exit(guardian.main(*sys.argv[1:]))
+"""
+    child = subprocess.Popen([sys.executable, "-c", guarded, str(os.getpid()), "60", "below", str(tmp_path / "log.txt"),
+                              sys.executable, "-c", command], cwd=PROJECT)
+    while not (tmp_path / "ready").exists():
+        assert child.poll() is None
+        time.sleep(0.02)
+    child.terminate()
+    assert child.wait(30) == 143 and (tmp_path / "saved").exists()
 
 
 def test_the_exit_status_and_the_log_are_given(tmp_path):
