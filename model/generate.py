@@ -16,8 +16,8 @@ from torch import Tensor
 from model import checkpoint
 from model.config import ModelConfig
 from model.convert import load_model
-from model.engine import bf16
-from model.settings import Evaluate, parse
+from model.engine import bf16, check_compiler
+from model.settings import Evaluate, Optimisation, parse
 from model.tokenizer import Tokenizer, load_tokenizer
 from model.transformer import KeyValueCache, Transformer
 from tasks.errors import UserError
@@ -54,6 +54,11 @@ def load_run(folder: str | Path, device: str = "auto", precision: str = "auto", 
 
     model, tokenizer, about = checkpoint.opened(folder / "checkpoints", step, load)
     dtype = torch.bfloat16 if bf16(settings, where) else torch.float32
+    try:
+        check_compiler(Optimisation(), where)
+    except UserError:
+        log.warning("no C compiler on PATH, which FlexAttention's kernels need: attention is computed by SDPA")
+        model.attention = "sdpa"
     return model.to(where, dtype).eval(), tokenizer, about
 
 
@@ -171,7 +176,7 @@ def _check(prompts: Sequence[Sequence[int]], context: int, temperature: float, t
         raise UserError("settings temperature, top_k and top_p: at least 0, at least 0, and above 0 up to 1")
     for prompt in prompts:
         if not len(prompt):
-            raise UserError("a prompt needs a token: begin it with end-of-text")
+            raise UserError("a prompt needs a token: begin it with the token that texts begin with")
         if len(prompt) > context:
             raise UserError(f"the prompt has {len(prompt)} tokens and the model's context {context}: shorten it")
 
@@ -236,13 +241,17 @@ def _text_tokens(tokenizer: Tokenizer) -> dict:
     return {"n_vocab": tokenizer.encoding.max_token_value + 1, "stop": frozenset(ends)}
 
 
+def _tell_overflow(prompt: int, count: int, context: int) -> None:
+    if prompt <= context < prompt + count - 1:
+        log.warning("prompt and %d new tokens are more than the model's context of %d tokens: when it is full, the "
+                    "model goes on from the last %d", count, context, context // 2)
+
+
 def stream_text(model: Transformer, tokenizer: Tokenizer, prompt: str, count: int = 200, *, chat: bool = False,
                 stop: Sequence[str] = (), **sampling) -> Iterator[str]:
     """Yields pieces of text that continue `prompt`, or answer it where `chat`, as they come, up to one of `stop`."""
-    tokens, writer, context = prompt_tokens(tokenizer, prompt, chat), Writer(tokenizer, stop), model.config.context
-    if len(tokens) <= context < len(tokens) + count - 1:
-        log.warning("prompt and %d new tokens are more than the model's context of %d tokens: when it is full, the "
-                    "model goes on from the last %d", count, context, context // 2)
+    tokens, writer = prompt_tokens(tokenizer, prompt, chat), Writer(tokenizer, stop)
+    _tell_overflow(len(tokens), count, model.config.context)
     for token in generate(model, tokens, count, **_text_tokens(tokenizer), **sampling):
         if piece := writer.add(token):
             yield piece
@@ -255,7 +264,9 @@ def stream_text(model: Transformer, tokenizer: Tokenizer, prompt: str, count: in
 def several(model: Transformer, tokenizer: Tokenizer, prompt: str, number: int, count: int = 200, *, chat: bool = False,
             stop: Sequence[str] = (), **sampling) -> list[str]:
     """`number` texts that continue `prompt`, at once: the first is what stream_text gives with the same seed."""
-    return complete(model, tokenizer, [prompt_tokens(tokenizer, prompt, chat)] * number, count, stop=stop, **sampling)
+    tokens = prompt_tokens(tokenizer, prompt, chat)
+    _tell_overflow(len(tokens), count, model.config.context)
+    return complete(model, tokenizer, [tokens] * number, count, stop=stop, **sampling)
 
 
 def complete(model: Transformer, tokenizer: Tokenizer, prompts: Sequence[Sequence[int]], count: int, *,

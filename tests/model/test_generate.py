@@ -19,7 +19,7 @@ from model.config import ModelConfig, model_config
 from model.convert import save_weights
 from model.evaluate import evaluate
 from model.finetune import conversation
-from model.generate import Writer, choose, complete, generate, generate_rows, load_run, stream_text
+from model.generate import Writer, choose, complete, generate, generate_rows, load_run, several, stream_text
 from model.likelihood import text_nats
 from model.settings import Evaluate
 from model.tokenizer import load_tokenizer
@@ -193,7 +193,12 @@ def test_the_limit_of_the_context_is_told_before(tokenizer, writing, caplog):
         list(stream_text(writing, tokenizer, "the mill", 40))
         assert not caplog.records                       # 9 tokens and 40: the last needs not be read
         list(stream_text(writing, tokenizer, "the mill", 41))
-        assert "context of 48 tokens: when it is full, the model goes on from the last 24" in caplog.text
+        several(writing, tokenizer, "the mill", 2, 40)
+        assert len(caplog.records) == 1
+        several(writing, tokenizer, "the mill", 2, 41)
+        assert len(caplog.records) == 2
+        for record in caplog.records:
+            assert "context of 48 tokens: when it is full, the model goes on from the last 24" in record.getMessage()
     with pytest.raises(UserError, match="the prompt has 50 tokens"):
         list(stream_text(writing, tokenizer, "x" * 49, 1))
     with pytest.raises(UserError, match="needs a question"):
@@ -254,6 +259,17 @@ def test_a_run_is_read_as_of_any_step_and_in_bf16(trained):
     assert short == pytest.approx(nats, rel=0.01) and short != nats
     text = "".join(stream_text(half, tokenizer, "the mill", 20, top_p=0.9))
     assert text == "".join(stream_text(half, tokenizer, "the mill", 20, top_p=0.9))
+
+
+def test_a_gpu_without_a_compiler_is_not_given_kernels_to_compile(trained, monkeypatch, caplog):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(Transformer, "to", lambda self, device, dtype: self)
+    monkeypatch.setattr("shutil.which", lambda name: "/usr/bin/gcc" if name == "gcc" else None)
+    monkeypatch.delenv("CC", raising=False)
+    assert load_run(trained, "cuda", "fp32")[0].attention == "auto" and not caplog.records
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    assert load_run(trained, "cpu")[0].attention == "auto" and not caplog.records
+    assert load_run(trained, "cuda", "fp32")[0].attention == "sdpa" and "no C compiler" in caplog.text
 
 
 def test_an_evaluation_of_any_step_says_how_far_it_is(trained, tmp_path):
