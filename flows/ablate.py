@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from flows.build_corpus import Home, Name, Workers, build_corpus, recorded
 from flows.evaluate import evaluate
 from flows.pretrain import pretrain
-from flows.settings import load_recipe, overlaid, sentences
+from flows.settings import load_recipe, sentences
 from model.config import model_config
 from model.rows import check_names
 from model.settings import Evaluate as EvaluateSettings
@@ -33,6 +33,7 @@ from tasks import launch, ledger
 from tasks.ablation import markdown, summarise, verdict
 from tasks.ablation_plot import plot
 from tasks.errors import UserError
+from tasks.overlay import overlaid
 from tasks.publish import version_folder
 from tasks.storage import Root, home_uri
 

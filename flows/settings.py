@@ -23,6 +23,7 @@ from tasks.filter import Filter, columns_read
 from tasks.filter import check as check_rules
 from tasks.ingest import Ingest
 from tasks.lines import Lines
+from tasks.overlay import overlaid
 from tasks.pool import Limits
 from tasks.sample import Sample
 from tasks.scrub import Scrub
@@ -138,15 +139,6 @@ def _sentence(model: Any, problem: dict) -> str:
     if near:
         return f"there is no setting {name}; did you mean {prefix}{near[0]}?"
     return f"there is no setting {name}; there are {', '.join(prefix + v for v in valid)}"
-
-
-def overlaid(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """`above` laid over `below`, mapping by mapping; lists and values are replaced."""
-    merged = dict(below)
-    for key, value in above.items():
-        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = overlaid(merged[key], value) if both else value
-    return merged
 
 
 def parse_overrides(assignments: Iterable[str]) -> dict[str, Any]:

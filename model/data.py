@@ -82,7 +82,7 @@ class Samples:
         self.bos = self.eot if self.bos is None else self.bos
         self._rows = np.array([n_rows(self.lengths[block], self.length, self.whole) for block in self.blocks])
         self.rows = int(self._rows.sum())       # the same in every epoch: it depends on the lengths alone
-        self._plans: dict[int, Plan] = {}
+        self._plans: dict[int, Future[Plan]] = {}
         self._reading: dict[int, Future[Read]] = {}
         self._lock, self._pool = Lock(), ThreadPoolExecutor(1, "read-ahead")
         self._now: tuple[int, Read | None] = -1, None
@@ -117,18 +117,19 @@ class Samples:
     def plan(self, turn: int) -> Plan:
         """How the block of a turn is packed; the turns of a corpus in one block are its epochs."""
         with self._lock:                        # asked for by threads that cut batches, count targets and write packing
-            found = self._plans.pop(turn, None)
-            if found is not None:
-                self._plans[turn] = found       # the last one used comes last
-                return found
-        epoch, block = self._block(turn)        # packed without the lock: no thread waits for the plan of another
-        key = plan_key(self.digest, self.length, self.seed, epoch, block)
-        made = pack(self.lengths[self.blocks[block]], self.length, key, self.whole)
-        with self._lock:
-            self._plans[turn] = made
+            mine = turn not in self._plans
+            found = Future() if mine else self._plans.pop(turn)
+            self._plans[turn] = found           # the last one used comes last
             while len(self._plans) > 4:
                 del self._plans[next(iter(self._plans))]
-        return made
+        if mine:                                # without the lock: others wait for this plan alone
+            epoch, block = self._block(turn)
+            key = plan_key(self.digest, self.length, self.seed, epoch, block)
+            try:
+                found.set_result(pack(self.lengths[self.blocks[block]], self.length, key, self.whole))
+            except BaseException as error:
+                found.set_exception(error)
+        return found.result()
 
     def _reader(self, turn: int) -> Read:
         """The documents of a turn's block. Holds that block and reads the next; forgets all others."""
@@ -272,7 +273,7 @@ def corpus_samples(corpus: Corpus, chosen: np.ndarray, length: int, seed: int, b
         return lambda i: (out[begins[i]:begins[i + 1]], None)
 
     return Samples(lengths, None, int(corpus.manifest["tokenizer"]["eot"]), length, corpus.digest, seed,
-                   blocks=blocks, load=load, index=chosen, whole=whole, bos=corpus.manifest["tokenizer"].get("bos"))
+                   blocks=blocks, load=load, index=chosen, whole=whole, bos=corpus.bos)
 
 
 def packing(corpus: Corpus, samples: Samples, last: int, chunk: int = 1 << 16) -> Iterator[pa.Table]:

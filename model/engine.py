@@ -22,6 +22,7 @@ from model.optimizer import optimizer, set_rate
 from model.settings import Optimisation
 from model.transformer import Transformer
 from tasks.errors import UserError
+from tasks.overlay import overlaid
 
 
 def start(settings: Optimisation) -> tuple[int, int, torch.device]:
@@ -107,7 +108,7 @@ class Torch:
 
     def load(self, stored: state.Stored) -> None:
         read_weights(self.module, stored)
-        state.restore(whole(self.module), self.optimizer, stored)
+        state.restore(whole(self.module), self.optimizer, stored, copies=False)
 
     def weights(self) -> dict[str, torch.Tensor]:
         return self.module.state_dict()
@@ -205,7 +206,7 @@ class DeepSpeed:
         zero, module = self.engine.optimizer, self.engine.module
         if self.stage < 3:
             read_weights(module, stored)
-            state.restore(self.pieces(), self.optimizer, stored)
+            state.restore(self.pieces(), self.optimizer, stored, copies=self.stage > 0)
             return
         zero.checkpoint_event_prologue()                            # puts away what is gathered of parameters
         for name, p in module.named_parameters():
@@ -294,9 +295,7 @@ def deepspeed_config(settings: Optimisation, accumulate: int, use_bf16: bool, pa
         "zero_force_ds_cpu_optimizer": False, "zero_optimization": zero,
         "steps_per_print": 1_000_000_000, "wall_clock_breakdown": False,
     }
-    for key, value in settings.deepspeed.items():
-        both = isinstance(value, dict) and isinstance(config.get(key), dict)
-        config[key] = config[key] | value if both else value
+    config = overlaid(config, settings.deepspeed)
     if use_bf16 and accumulate > 1:             # else DeepSpeed adds up what micro-steps give in bf16
         config["data_types"] = {"grad_accum_dtype": "fp32"}
         if settings.zero_stage == 1:            # for which it has an optimiser that steps on infinite gradients

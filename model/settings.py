@@ -93,11 +93,11 @@ class Optimisation(BaseModel):
                                                            "bf16 with micro-steps to add up, which is done in fp32, "
                                                            "1 is done as 2.")
     deepspeed: dict[str, Any] | str = Field({}, description="DeepSpeed configuration laid over ours: keys, or a JSON "
-                                                            "file such as infra/deepspeed/offload.json.")
+                                                            "file such as infra/deepspeed/zero3.json.")
     offload: Literal["none", "optimizer", "parameters"] = Field(
         "none",
         description="What DeepSpeed keeps in the host's memory: the optimiser's state (stages 1 to 3), or the "
-                    "parameters too (stage 3).",
+                    "parameters too (stage 3). Not on NVMe: what lies there could not be checkpointed.",
     )
     activation_checkpointing: bool = Field(False, description="Keep each layer's input alone and compute the rest "
                                                               "again in the backward pass (arXiv:1604.06174).")
@@ -175,6 +175,7 @@ DECIDED = {
     "gradient_clipping": "clip", "zero_optimization.compute_grad_norm": "clip", "optimizer": "optimizer",
     "scheduler": "schedule", "bf16": "precision", "bfloat16": "precision", "fp16": "precision", "amp": "precision",
     "torch_autocast": "precision", "data_types": "precision", "zero_optimization.stage": "zero_stage",
+    "zero_optimization.offload_optimizer.device": "offload", "zero_optimization.offload_param.device": "offload",
 }
 
 
@@ -186,8 +187,6 @@ def check_overlay(laid: dict[str, Any], prefix: str = "") -> None:
             raise UserError(f"setting deepspeed.{name}: that is what {DECIDED[name]} decides; set it there")
         if value == "auto":
             raise UserError(f"setting deepspeed.{name}: auto is for Hugging Face's Trainer to fill in; leave it out")
-        if value == "nvme":
-            raise UserError(f"setting deepspeed.{name}: what lies on NVMe cannot be checkpointed; offload to cpu")
         if isinstance(value, dict):
             check_overlay(value, name + ".")
 

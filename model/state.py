@@ -70,8 +70,9 @@ def snapshot(pieces: Iterable[Piece], optimizer: torch.optim.Optimizer, with_mas
     return found | random | counted
 
 
-def restore(pieces: Iterable[Piece], optimizer: torch.optim.Optimizer, stored: "Stored") -> None:
-    """Puts what is stored into the optimiser's state and into the fp32 weights that it steps."""
+def restore(pieces: Iterable[Piece], optimizer: torch.optim.Optimizer, stored: "Stored", copies: bool = True) -> None:
+    """Puts what is stored into the optimiser's state and into the fp32 weights that it steps: `copies` of the model's,
+    or else those themselves, which are there already but for what bf16 left out."""
     pieces = list(pieces)
     for piece in pieces:
         optimizer.state.pop(piece.held, None)
@@ -81,7 +82,7 @@ def restore(pieces: Iterable[Piece], optimizer: torch.optim.Optimizer, stored: "
         master = piece.of(piece.held)
         if MASTER in kinds:
             stored.read(piece.name, MASTER, piece.first, master)
-        else:
+        elif copies:
             master.copy_(stored.weight(piece.name, piece.first, piece.length))
         if updates:
             state = optimizer.state[piece.held]

@@ -22,7 +22,7 @@ from model.config import ModelConfig, check_fit
 from model.corpus import corpus_folder, open_corpus, verify
 from model.resuming import differing
 from model.rows import instruction_rows
-from model.settings import SCHEDULE, Evaluate, Finetune, Optimisation, Pretrain, Processes
+from model.settings import FREE, SCHEDULE, Evaluate, Finetune, Optimisation, Pretrain, Processes
 from tasks import ranks
 from tasks.errors import UserError
 from tasks.ledger import record
@@ -48,9 +48,8 @@ def pretrain(home: str | Root, corpus: str, version: int | None = None, run: str
     published = open_corpus(corpus_folder(root.uri, corpus, version))
     shape, start = shape_and_start(root, settings, published)
     check_fit(settings, shape, published.manifest["tokenizer"]["n_vocab"], f"corpus {published.label}")
-    identity = {"manifest": published.digest, "model": asdict(shape), "settings": settings.model_dump(mode="json"),
-                **start.get("about", {})}
-    run = run or f"{published.manifest['name']}-v{published.manifest['version']}-{_key(identity)}"
+    run = run or f"{published.manifest['name']}-v{published.manifest['version']}-" + _key(
+        {"manifest": published.digest, "model": shape, "settings": settings, **start.get("about", {})})
     folder = _run_folder(root, run)
     about = {"name": published.manifest["name"], "version": published.manifest["version"],
              "manifest_sha256": published.digest}
@@ -84,7 +83,7 @@ def finetune(home: str | Root, base: str, rows: str, run: str | None = None, set
     source = was.get("base", was)  # a finetuned base keeps naming the corpus at the bottom
     below = {"run": base, "step": was["step"], "weights": weights, "corpus": source["corpus"],
              "settings": source["settings"]}
-    run = run or f"{base}-sft-{_key({'base': below, 'rows': digest, 'settings': settings.model_dump(mode='json')})}"
+    run = run or f"{base}-sft-{_key({'base': below, 'rows': digest, 'settings': settings})}"
     folder = _run_folder(root, run)
     config = {"kind": "finetune", "run": run, "folder": str(folder), "rows_sha256": digest,
               "rows": os.path.abspath(rows) if "://" not in rows else rows,
@@ -269,5 +268,13 @@ def _resolved(settings: Optimisation) -> Optimisation:
                         "see infra/deepspeed") from None
 
 
-def _key(value: dict) -> str:
-    return sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
+def _key(identity: dict) -> str:
+    """A digest of what decides a run: neither settings that are free to change nor what is as by default, so that the
+    same command goes on under a version that has more settings."""
+    def plain(value):
+        if isinstance(value, ModelConfig):
+            default = asdict(ModelConfig())
+            return {name: each for name, each in asdict(value).items() if each != default[name]}
+        return value.model_dump(mode="json", exclude_defaults=True, exclude=FREE)
+
+    return sha256(json.dumps(identity, sort_keys=True, default=plain).encode()).hexdigest()[:8]

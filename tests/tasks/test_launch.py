@@ -65,7 +65,8 @@ def test_from_a_corpus_to_an_evaluated_finetuned_model(home, events, tmp_path):
     assert ended["manifest"] == summary["corpus"]["manifest_sha256"] and events[-1][3] == "flow-1"
 
     events.clear()
-    assert launch.pretrain(str(home), "mill", settings=SETTINGS)["skipped"] and not events
+    more = SETTINGS.model_copy(update={"keep_checkpoints": 7})         # changes nothing that is learnt
+    assert launch.pretrain(str(home), "mill", settings=more)["skipped"] and not events
     with pytest.raises(UserError, match="exists with other settings .settings: learning_rate"):
         launch.pretrain(str(home), "mill", run=run, settings=SETTINGS.model_copy(update={"learning_rate": 1e-5}))
 
@@ -355,10 +356,15 @@ def test_what_is_watched_is_recorded_once(tmp_path, events):
     os.replace(folder / "new", metrics)
     again.look()
     assert (again.step, again.first, again.last) == (2, 8.0, 7.0) and recorded() == [1, 2]
-    with open(metrics, "a") as file:
-        file.write(line(3).replace("6.0", "null"))      # left out: its loss was no number
+    with open(metrics, "a") as file:                    # left out: its loss was no number
+        file.write(line(3).replace("6.0", "null").replace("}", ', "left_out": "the loss is nan", "back_to": 2}'))
     again.look()
     assert (again.step, again.newest["step"], again.last) == (3, 2, 7.0)
+    (checkpoint.begin(folder / "checkpoints", 3) / checkpoint.WEIGHTS).write_bytes(b"weights")
+    checkpoint.commit(checkpoint.temporary(folder / "checkpoints", 3), {"step": 3, "tokens": 20, "samples": 12})
+    again.look()
+    *_, said = (payload["steps"] for kind, _, payload, _ in events if kind == "step")
+    assert [(step["step"], step["left_out"], step["back_to"]) for step in said] == [(3, "the loss is nan", 2)]
 
 
 def test_what_a_killed_launcher_left_out_is_recorded_by_the_next(tmp_path, events):
