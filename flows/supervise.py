@@ -70,14 +70,31 @@ def _reap(child: psutil.Popen) -> None:
 
 
 def stop(child: psutil.Popen) -> None:
-    """Ends flow runs, then the command, then all that is left of either."""
-    flows = [p for p in psutil.Process().children(recursive=True) if _is_flow_run(p)]
-    _terminate(flows, FLOW_GRACE)
+    """Ends flow runs, then the command, then all that is left of either.
+
+    The command polls until it ends, so flow runs are looked for until none is left, and once more behind it.
+    """
+    told: set[psutil.Process] = set()
+    deadline = time.monotonic() + FLOW_GRACE
+    _end_flow_runs(told, deadline)
     _terminate([child], COMMAND_GRACE)
+    _end_flow_runs(told, deadline)
     rest = psutil.Process().children(recursive=True)
     _terminate(rest, REST_GRACE)
     for process in rest:
         _signal(process, psutil.Process.kill)
+
+
+def _end_flow_runs(told: set[psutil.Process], deadline: float) -> None:
+    """Tells every flow run once, those too that begin meanwhile, and returns when all have ended or time is up."""
+    while flows := [process for process in psutil.Process().children(recursive=True) if _is_flow_run(process)]:
+        for process in flows:
+            if process not in told:
+                _signal(process, psutil.Process.terminate)
+        told.update(flows)
+        if time.monotonic() > deadline:
+            break
+        psutil.wait_procs(flows, timeout=POLL)
 
 
 def _is_flow_run(process: psutil.Process) -> bool:

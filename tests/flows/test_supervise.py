@@ -94,16 +94,55 @@ def test_passes_on_the_status_of_a_command_that_fails(tmp_path):
 
 
 def test_as_the_first_process_of_a_container_it_passes_sigterm_on_to_flow_runs(tmp_path):
-    """No lock, no log. Prefect's worker waits for its flow runs and tells them nothing, until all is killed."""
-    flow = ("import signal, sys, time; signal.signal(15, lambda *_: (print('saved', flush=True), sys.exit(0))); "
-            "print('ready', flush=True); time.sleep(600)")
-    worker = ("import signal, subprocess, sys; signal.signal(15, signal.SIG_IGN); "
-              f"subprocess.run([sys.executable, '-c', {flow!r}, 'prefect.engine'])")
-    process = subprocess.Popen([sys.executable, "-m", "flows.supervise", "-", "-", sys.executable, "-c", worker],
-                               cwd=PROJECT, stdout=subprocess.PIPE, text=True)
+    """No lock, no log. Prefect's worker waits for its flow runs and tells them nothing, until all is killed; it starts
+    others meanwhile: here the second while the first saves, and the third as its last deed."""
+    flow = """
+import signal, sys, time
+from pathlib import Path
+folder, name, after = Path(sys.argv[2]), sys.argv[3], sys.argv[4:]
+def save(*_):
+    (folder / f"{name} told").touch()
+    while not all((folder / each).exists() for each in after):
+        time.sleep(0.01)
+    print(name, "saved", flush=True)
+    sys.exit()
+signal.signal(signal.SIGTERM, save)
+signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+(folder / name).touch()
+if name == "first":
+    print("ready", flush=True)
+time.sleep(600)
+"""
+    worker = f"""
+import os, signal, subprocess, sys, time
+from pathlib import Path
+folder = Path({str(tmp_path)!r})
+def start(*name):
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])      # until the flow run listens
+    subprocess.Popen([sys.executable, "-c", {flow!r}, "prefect.engine", str(folder), *name])
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+def until(name):
+    while not (folder / name).exists():
+        time.sleep(0.01)
+def leave(*_):
+    print("worker told", flush=True)
+    start("third")
+    until("third")
+    os._exit(0)
+signal.signal(signal.SIGTERM, leave)
+start("first", "second")
+until("first told")
+start("second")
+time.sleep(600)
+"""
+    code = ("import sys; from flows import supervise; supervise.REST_GRACE = 0.0; "      # none for what is no flow run
+            "sys.exit(supervise.main('-', '-', sys.executable, '-c', sys.argv[1]))")
+    process = subprocess.Popen([sys.executable, "-c", code, worker], cwd=PROJECT, stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "ready\n"
     process.terminate()
-    assert process.wait(30) == 0 and process.stdout.read() == "saved\n"
+    assert process.wait(60) == 0
+    said = process.stdout.read().splitlines()
+    assert {*said[:2]} == {"first saved", "second saved"} and said[2:] == ["worker told", "third saved"]
 
 
 def test_interrupts_reach_a_command_that_was_started_with_them_ignored(tmp_path):
