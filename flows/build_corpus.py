@@ -39,7 +39,6 @@ from tasks.scrub import scrub
 from tasks.stage import Artifact, Build, Done, Stage, Unit, run_stage, store
 from tasks.storage import Root, home_uri
 from tasks.tokenize import encoding_of, excerpt, files_table, measure, quotas, tokenize, tokenizer
-from tasks.tokenizer import begin
 
 log = logging.getLogger("gristmill.flow")
 
@@ -195,7 +194,6 @@ def make(
                 "name": encoding.name,
                 "n_vocab": encoding.n_vocab,
                 "eot": encoding.eot_token,
-                **({} if begin(encoding) == encoding.eot_token else {"bos": begin(encoding)}),
                 "files": {path: _sha256(data) for path, data in held.items()},
             },
             "dtype": "uint16" if encoding.n_vocab <= 1 << 16 else "uint32",

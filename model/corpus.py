@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tasks import tokenizer
 from tasks.errors import UserError
 from tasks.schema import id_words
 from tasks.storage import replacing
@@ -46,6 +47,11 @@ class Corpus:
     def groups(self) -> np.ndarray:
         """Of each Parquet row group, int64 (n, 3): its shard, its number there, its first row of `documents`."""
         return self._index[1]
+
+    @cached_property
+    def bos(self) -> int:
+        """The token that texts begin with, as the corpus's own tokenizer has it."""
+        return tokenizer.begin(tokenizer.load(f"{self.folder}/tokenizer"))
 
     @cached_property
     def _index(self) -> tuple[pa.Table, np.ndarray]:

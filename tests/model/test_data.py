@@ -16,7 +16,7 @@ from published_corpus import EOT, write_corpus
 
 from model.config import model_config
 from model.corpus import corpus_folder, held_out, open_corpus, tokens, verify
-from model.data import PACKING, Samples, blocks_of, corpus_samples, packing
+from model.data import Samples, blocks_of, corpus_samples, packing
 from model.material import pretraining
 from model.mixture import PERIOD, Mixture, mixed_samples
 from model.packing import n_rows, pack
@@ -81,6 +81,7 @@ def test_the_plan_follows_its_key_alone(mill):
 
 
 GOLDEN = [0, 1, 2, 3, 4, 2]
+WEIGHTS = {"web": 1.0, "books": 3.0}
 
 
 @pytest.fixture(scope="module")
@@ -112,11 +113,40 @@ def whole_documents(corpus) -> list[list[int]]:
             for begin, end in zip(starts[:-1], starts[1:], strict=True)]
 
 
-@pytest.mark.parametrize("block_tokens", [1, 9000, 1 << 26])                  # from a row group a block to one
-def test_an_epoch_predicts_each_token_of_each_document_once(grouped, block_tokens):
+def check_packing(corpus, samples, table, numbers):
+    """What packing says of these samples is what was read."""
+    whole = whole_documents(corpus)
+    names, groups = corpus.documents["doc_id"].to_pylist(), corpus.groups
+    for sample in numbers:
+        lines, said = table.filter(pc.field("sample_id") == sample).to_pylist(), []
+        for line in lines:
+            place = groups[groups[:, 0] == line["shard"]][0, 2] + line["row"]
+            said += whole[place][line["offset"]:line["offset"] + line["length"]]
+            assert names[place] == line["doc_id"]
+        targets = samples.batch([sample]).targets[0]
+        assert targets[targets != -100].tolist() == said and [line["segment"] for line in lines] == [*range(len(lines))]
+
+
+def test_documents_begin_with_the_token_that_the_corpus_s_tokenizer_has_for_that(tmp_path):
+    """As a corpus of Llama 3's tokenizer, whose manifest says nothing of it."""
+    folder = write_corpus(tmp_path, documents=30)
+    path = folder / "tokenizer" / "tokenizer.json"
+    about = json.loads(path.read_text())
+    path.write_text(json.dumps(about | {"n_vocab": 262, "special_tokens": about["special_tokens"] | {
+        "<|begin_of_text|>": 261}}))
+    corpus, chosen = open_corpus(str(folder)), np.arange(30)
+    for samples in (corpus_samples(corpus, chosen, 100, 0), mixed_samples(corpus, chosen, 100, 0, WEIGHTS)):
+        begins = {(offset, first) for row in range(samples.rows) for (_, offset, _), (_, first, _) in zip(
+            sorted(samples.segments(row)), sorted(documents_of(samples.batch([row]))), strict=True)}
+        assert {first for offset, first in begins if not offset} == {261}
+        assert {offset for offset, _ in begins} > {0, 100} and 261 not in {first for offset, first in begins if offset}
+
+
+@pytest.mark.parametrize(("block_tokens", "blocks"), [(1, 15), (9000, 8), (1 << 26, 1)])      # from a row group a block
+def test_an_epoch_predicts_each_token_of_each_document_once(grouped, block_tokens, blocks):
     everything = np.arange(len(grouped.documents))
     samples = corpus_samples(grouped, everything, 100, 3, block_tokens)
-    assert len(samples.blocks) == {1: 15, 1 << 26: 1}.get(block_tokens, len(samples.blocks)) >= 1
+    assert len(samples.blocks) == blocks
     whole = whole_documents(grouped)
     for epoch in (0, 1, 2):
         found, places = {}, {}
@@ -138,13 +168,7 @@ def test_an_epoch_predicts_each_token_of_each_document_once(grouped, block_token
     assert sum(table["length"].to_pylist()) == 2 * grouped.manifest["tokens"]
     assert table["sample_id"].to_pylist() == sorted(table["sample_id"].to_pylist())
     assert set(table["doc_id"].to_pylist()) == set(grouped.documents["doc_id"].to_pylist())
-    first_row = {shard: grouped.groups[grouped.groups[:, 0] == shard][0, 2] for shard in range(3)}
-    for sample in range(samples.rows - 2, samples.rows + 3):                          # what it says is what was read
-        lines = table.filter(pc.field("sample_id") == sample).select(PACKING.names[:-1]).to_pylist()
-        said = [token for line in lines for token in whole[first_row[line["shard"]] + line["row"]]
-                [line["offset"]:line["offset"] + line["length"]]]
-        targets = samples.batch([sample]).targets[0]
-        assert targets[targets != -100].tolist() == said and [line["segment"] for line in lines] == [*range(len(lines))]
+    check_packing(grouped, samples, table, range(samples.rows - 2, samples.rows + 3))
 
 
 def test_documents_left_out_are_left_out_of_large_row_groups(tmp_path):
@@ -234,9 +258,6 @@ def test_packed_documents_do_not_see_each_other(grouped):
     assert n > 8
 
 
-WEIGHTS = {"web": 1.0, "books": 3.0}
-
-
 def test_a_mixture_has_the_shares_that_were_asked_for(grouped):
     everything = np.arange(210)
     mixture = mixed_samples(grouped, everything, 64, 0, WEIGHTS, 9000)
@@ -289,18 +310,22 @@ def test_no_thread_waits_for_the_plan_of_another(monkeypatch):
 
 
 def test_a_mixture_gives_the_samples_it_says(grouped):
-    mixture = mixed_samples(grouped, np.arange(210), 64, 0, WEIGHTS, 9000)
+    chosen = np.flatnonzero(~held_out(grouped, 0.3))
+    mixture = mixed_samples(grouped, chosen, 64, 0, WEIGHTS, 9000)
     whole, index = whole_documents(grouped), mixture.index
     batch = mixture.batch([*range(65_530, 65_546), -1])                               # over the end of a period
     for document, _, targets in documents_of(batch):
         assert inside(targets, whole[index[document]])
     assert mixture.n_targets(range(65_530, 65_546)) == (batch.targets != -100).sum()
     assert mixture.segments(65_540) == list(zip(*(c.tolist() for c in mixture.pieces(65_540, 65_541)[1:]), strict=True))
-    again = mixed_samples(grouped, np.arange(210), 64, 0, WEIGHTS, 9000).batch([65_540])
+    again = mixed_samples(grouped, chosen, 64, 0, WEIGHTS, 9000).batch([65_540])
     assert (again.targets[0] == batch.targets[10]).all()
     assert isinstance(mixed_samples(grouped, np.arange(210), 64, 0, {}), Samples)
     table = pa.concat_tables(packing(grouped, mixture, 50))
-    assert set(table["sample_id"].to_pylist()) == set(range(50))
+    assert set(table["sample_id"].to_pylist()) == set(range(50)) and any(table["offset"].to_pylist())
+    check_packing(grouped, mixture, table, range(50))
+    plain = mixed_samples(grouped, chosen, 64, 0, {})
+    check_packing(grouped, plain, pa.concat_tables(packing(grouped, plain, 20)), range(20))
 
 
 @pytest.mark.parametrize(("weights", "says"), [
