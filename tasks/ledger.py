@@ -18,7 +18,8 @@ Kinds, their subjects and what the payload may say (all of it optional, other ke
                               (sha256 of a checkpoint), device, world_size, zero_stage, model_parameters, steps, tokens,
                               loss_first, loss_last, seconds, energy_joules, energy_method, reason
     step         run name     steps: a list of step, loss, lr, tokens, seconds, grad_norm, tokens_per_second, mfu,
-                              energy_joules (from the run's start), left_out (why the samples were)
+                              energy_joules (from the run's start), left_out (why the samples were), back_to
+                              (the step whose weights were taken back then)
     checkpoint   run name     step, path, sha256, tokens, samples, bytes
     evaluation   run name     step, task, metric, domain, value, n, checkpoint
     ablation     its name     variant, recipe, settings, corpus, version, trained_tokens, epochs, task, metric, domain,

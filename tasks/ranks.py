@@ -21,12 +21,15 @@ from tasks.ledger import record
 from tasks.storage import Root, replacing
 
 # what the ledger keeps of a line of metrics.jsonl
-STEP = ("step", "loss", "lr", "tokens", "seconds", "grad_norm", "tokens_per_second", "mfu", "energy_joules", "left_out")
+STEP = ("step", "loss", "lr", "tokens", "seconds", "grad_norm", "tokens_per_second", "mfu", "energy_joules", "left_out",
+        "back_to")
 # seconds: between signs of life, signs missed until a machine counts as lost, waiting for the first machine's store
 TIMES = "keep_alive_interval=5,keep_alive_max_attempt=3,read_timeout=300"
 LINGER = 10.0                                   # seconds that ranks get to end after one has said what is wrong
 SUMMARY = "summary.json"
 LATE = 60.0                                     # seconds after which another machine's file is seen on a shared disk
+# what tells a process which rank of whom it is: a pod of a PyTorchJob has it for ranks that are not ours
+FOREIGN = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "PET_NNODES"}
 RECORDED = "recorded.json"                      # the step up to which the ledger knows the run, and whether it ended
 Progress = Callable[[dict], None]               # called with the newest line of metrics.jsonl
 
@@ -303,9 +306,9 @@ def _free_port() -> int:
 
 
 def environment(root: Root, processes: Processes, n: int) -> dict[str, str]:
-    """The environment of a launcher of `n` ranks."""
+    """The environment of a launcher of `n` ranks, or of the only one."""
     project = str(Path(__file__).parent.parent)
-    return os.environ | {
+    return {name: value for name, value in os.environ.items() if name not in FOREIGN} | {
         "PYTHONPATH": os.pathsep.join(filter(None, [project, os.environ.get("PYTHONPATH")])),
         # ninja, which DeepSpeed's build calls, is beside this Python
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),

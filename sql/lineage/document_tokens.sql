@@ -1,5 +1,6 @@
 -- Where are a document's tokens: in which shard and row, and in which training samples?
 -- A document that no training has read has one line for each place; offset and length count tokens in the document.
+-- lost: the step was left out or taken back, so that the model has not learnt from it.
 WITH params AS (SELECT
     NULL::VARCHAR AS url,                   -- an address; NULL: by doc_id
     NULL::VARCHAR AS doc_id,                -- a UUID; NULL: by url, or else ten documents
@@ -25,12 +26,13 @@ WITH params AS (SELECT
     JOIN corpus_shards AS s ON s.name = t.name AND s.version = t.version AND s.shard = t.shard
 ), sampled AS (
     SELECT r.corpus AS name, r.version, k.run, k.sample_id, k.segment, k.shard, k.row, k."offset", k.length,
-           k.sample_id // r.batch + 1 AS step
+           k.sample_id // r.batch + 1 AS step, l.step IS NOT NULL AS lost
     FROM packing AS k JOIN trainings AS r ON r.run = k.run
+    LEFT JOIN lost_steps AS l ON l.run = k.run AND l.step = k.sample_id // r.batch + 1
     WHERE k.doc_id IN (SELECT doc_id FROM named)
 )
 SELECT d.url, d.name, d.version, d.file, d.shard, d.row, d.repeat, d.n_tokens, s.run, s.step, s.sample_id, s.segment,
-       s."offset", s.length, d.doc_id
+       s."offset", s.length, s.lost, d.doc_id
 FROM placed AS d
 LEFT JOIN sampled AS s ON s.name = d.name AND s.version = d.version AND s.shard = d.shard AND s.row = d.row
 ORDER BY d.name, d.version, d.url, d.doc_id, d.shard, d.row, s.run, s.sample_id, s.segment;

@@ -1,6 +1,7 @@
 -- Which versions and which checkpoints contain a domain?
 -- A version that no checkpoint was trained on has one line. A model finetuned
--- from a checkpoint has seen what that one saw.
+-- from a checkpoint has seen what that one saw. Steps that were left out or
+-- taken back do not count as seen.
 WITH params AS (SELECT
     NULL::VARCHAR AS domain,                -- a host name; NULL: the largest one
     NULL::VARCHAR AS corpus                 -- a corpus; NULL: all
@@ -19,6 +20,8 @@ WITH params AS (SELECT
     JOIN trainings AS r ON r.run = k.run
     JOIN parts AS t ON t.name = r.corpus AND t.version = r.version AND t.shard = k.shard AND t.row = k.row
     JOIN checkpoints AS c ON c.run = k.run AND k.sample_id < c.samples
+    LEFT JOIN lost_steps AS l ON l.run = k.run AND l.step = k.sample_id // r.batch + 1
+    WHERE l.step IS NULL
     GROUP BY r.corpus, r.version, k.run, c.step, c.path
 )
 SELECT v.domain, v.name, v.version, v.documents, v.tokens, r.run, r.step, r.path AS checkpoint, r.tokens_seen

@@ -49,7 +49,7 @@ CREATE TABLE files (kind VARCHAR, name VARCHAR, version BIGINT, number BIGINT, p
 
 -- trainings, and what they logged; a resumed run's last word on a step counts. Step n (from 1) takes the samples
 -- from (n - 1) * batch to n * batch - 1. energy_joules count from the run's start; left_out says why a step's samples
--- were not learnt from.
+-- were not learnt from, back_to which step's weights were taken back then.
 CREATE TABLE trainings (
     run VARCHAR, task VARCHAR, corpus VARCHAR, version BIGINT, manifest VARCHAR, base VARCHAR, device VARCHAR,
     batch BIGINT, world_size BIGINT, zero_stage BIGINT, model_parameters BIGINT, steps BIGINT, tokens BIGINT,
@@ -57,7 +57,8 @@ CREATE TABLE trainings (
     started_at TIMESTAMP, ended_at TIMESTAMP, outcome VARCHAR, reason VARCHAR, settings VARCHAR);
 CREATE TABLE steps (
     run VARCHAR, step BIGINT, loss DOUBLE, lr DOUBLE, tokens BIGINT, seconds DOUBLE, grad_norm DOUBLE,
-    tokens_per_second DOUBLE, mfu DOUBLE, energy_joules DOUBLE, left_out VARCHAR, recorded_at TIMESTAMP);
+    tokens_per_second DOUBLE, mfu DOUBLE, energy_joules DOUBLE, left_out VARCHAR, back_to BIGINT,
+    recorded_at TIMESTAMP);
 CREATE TABLE checkpoints (
     run VARCHAR, step BIGINT, path VARCHAR, sha256 VARCHAR, tokens BIGINT, samples BIGINT, bytes BIGINT,
     recorded_at TIMESTAMP);

@@ -40,6 +40,10 @@ CREATE VIEW tokens AS
 SELECT f.name, f.version, f.number AS shard, p.file_row_number AS row, p.* EXCLUDE (filename, file_row_number)
 FROM {tokens} AS p JOIN files AS f ON f.kind = 'tokens' AND f.path = p.filename;
 
+-- the steps whose samples a run has not learnt from: left out, or since the step whose weights were taken back
+CREATE VIEW lost_steps AS
+SELECT DISTINCT run, unnest(range(coalesce(back_to + 1, step), step + 1)) AS step FROM steps WHERE left_out IS NOT NULL;
+
 -- which tokens of which shard row make up each training sample; of a finetuning which instruction rows, whose shard and
 -- doc_id are NULL
 CREATE VIEW packing AS

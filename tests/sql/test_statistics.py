@@ -6,7 +6,7 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from tasks import lineage, query
+from tasks import ledger, lineage, query
 from tasks.storage import Root
 from tests.lineage_home import make_home, url_of, uuid_of
 
@@ -264,6 +264,32 @@ def test_domain_versions(home):
     assert rows(home, "domain_versions", "tokens step tokens_seen", domain="b.example", corpus="web") == [
         (100, None, None), (100, 1, 100), (100, 2, 100)]
     assert rows(home, "domain_versions", "name", domain="nowhere.example") == []
+
+
+def test_what_was_left_out_or_taken_back_is_not_seen(tmp_path):
+    """Step 2 is left out; 5 is too, with which the weights go back to those of step 3, so that 4 is lost as well."""
+    root = Root(str(tmp_path))
+    make_home(root)
+    ledger.record(root, "training", "spiky", {"state": "started", "task": "pretrain", "corpus": "web", "version": 2,
+                                              "settings": {"batch": 2}})
+    ledger.record(root, "step", "spiky", {"steps": [{"step": 1}, {"step": 2, "left_out": "the loss is nan"},
+                                                    {"step": 3}]})
+    ledger.record(root, "step", "spiky", {"steps": [{"step": 4}, {"step": 5, "left_out": "the loss is nan",
+                                                                  "back_to": 3}, {"step": 6}]})
+    for step in (3, 6):
+        ledger.record(root, "checkpoint", "spiky", {"step": step, "path": f"step-{step}", "samples": 2 * step})
+    packing = root.read_table("trainings/r1/packing.parquet")
+    root.write_table("trainings/spiky/packing.parquet", pa.concat_tables(
+        packing.set_column(0, "sample_id", pa.array(range(first, first + 4))) for first in (0, 4, 8)))
+    lineage.rebuild(root)
+    # a/1 and b/2 are the samples of the odd steps, a/3 of the even ones
+    assert rows(root, "domain_versions", "run step tokens_seen", domain="a.example")[1:] == [
+        ("r1", 1, 100), ("r1", 2, 300), ("spiky", 3, 200), ("spiky", 6, 400)]
+    assert [(step, lost) for run, step, lost in rows(root, "document_tokens", "run step lost", url=url_of("a/1"))
+            if run == "spiky"] == [(1, False), (3, False), (5, True)]
+    assert [rows(root, "training_step_documents", "lost", run="spiky", step=step)[0] for step in range(1, 7)] == [
+        (False,), (True,), (False,), (True,), (True,), (False,)]
+    assert rows(root, "document_tokens", "run lost", url=url_of("a/1"), version=1) == [(None, None)]
 
 
 def test_training_step_documents(home):
