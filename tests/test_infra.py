@@ -110,6 +110,20 @@ def test_kustomization_names_files_that_exist():
     assert all((INFRA / "kubernetes" / name).is_file() for name in kustomization["resources"])
 
 
+def test_images_are_ours_of_this_version_or_pinned():
+    """kustomization.yaml names the version for the files that it lists; another is applied as it stands."""
+    kustomization = documents(INFRA / "kubernetes" / "kustomization.yaml")[0]
+    (ours,) = kustomization["images"]
+    assert ours["newTag"] == PYPROJECT["project"]["version"]
+    third = {compose()["services"]["postgres"]["image"]}
+    assert all(re.search(r":\d", image) for image in third)
+    for path in MANIFESTS:
+        name = ours["name"] if path.name in kustomization["resources"] else f"{ours['newName']}:{ours['newTag']}"
+        assert {c["image"] for c in containers(path)} <= {name} | third, path.name
+    assert {s["image"] for s in compose()["services"].values()} == {ours["name"]} | third
+    assert f" -t {ours['name']} " in (INFRA / "Dockerfile").read_text()
+
+
 def test_leases_outlive_every_server():
     """With leases in memory, a run whose server was killed blocks the next one for ever."""
     wanted = "prefect.server.concurrency.lease_storage.filesystem"
