@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from model.config import PRESETS, ModelConfig, model_config
 
-BUCKET = 500_000_000                        # DeepSpeed's reduce_bucket_size, in values
+BUCKET = 500_000_000                        # DeepSpeed's reduce_bucket_size, in values, unless the model has fewer
 LIVE = 500_000_000                          # values that ZeRO-3 holds gathered: half of its max_reuse_distance
 SUB_GROUP = 1_000_000_000                   # values that ZeRO-3 steps at once, its sub_group_size
 
@@ -39,13 +39,13 @@ class Memory:
 
 
 def memory(config: ModelConfig, micro_batch: int, length: int, *, stage: int = 1, ranks: int = 1, bf16: bool = True,
-           checkpointing: bool = False, engine: str = "deepspeed", bucket: int = BUCKET, optimizer: str = "adamw",
+           checkpointing: bool = False, engine: str = "deepspeed", zero: dict | None = None, optimizer: str = "adamw",
            offload: str = "none", z_loss: float = 0.0, accumulated: bool = False) -> Memory:
     """What a rank needs for `micro_batch` sequences of `length`, of which `checkpointing` keeps each layer's input
-    alone (arXiv:1604.06174). `bucket` is DeepSpeed's reduce_bucket_size, of which no more than the parameters is used;
-    `offload` as in the settings. `accumulated`: gradients of earlier micro-steps lie beside the activations, and
-    DeepSpeed adds them up in fp32; else gradients come as activations go. What the allocator cannot use and the
-    libraries of the GPU (about a GiB) come on top."""
+    alone (arXiv:1604.06174). `zero` is laid over DeepSpeed's zero_optimization: a reduce_bucket_size told there is taken
+    whole, by stages 1 and 2 twice under overlap_comm. `offload` as in the settings. `accumulated`: gradients of earlier
+    micro-steps lie beside the activations, and DeepSpeed adds them up in fp32; else gradients come as activations go.
+    What the allocator cannot use and the libraries of the GPU (about a GiB) come on top."""
     n, muon = config.parameters, hidden_parameters(config) if optimizer == "muon" else 0
     stage = 0 if engine == "torch" else stage
     summed = accumulated and bf16 and stage > 0
@@ -54,7 +54,8 @@ def memory(config: ModelConfig, micro_batch: int, length: int, *, stage: int = 1
     # bf16 weights under DeepSpeed; plain PyTorch keeps them in fp32 and computes in bf16 by autocast
     width = 2 if bf16 and engine != "torch" else 4
     cast = bf16 and engine == "torch"
-    bucket = width * min(bucket, n)
+    zero = {"reduce_bucket_size": min(BUCKET, n), "overlap_comm": False} | (zero or {})
+    bucket = width * int(zero["reduce_bucket_size"]) * (2 if zero["overlap_comm"] and stage < 3 else 1)
     moments = 8 * part - 4 * muon                       # Muon keeps one in place of two
     if not stage:
         weights, gradients, held = 4 * n, 4 * n, moments

@@ -142,7 +142,8 @@ def train(config: dict, settings: Optimisation, prepare: Callable = pretraining)
         print(sentence(model_config, settings.micro_batch, length, there, stage=settings.zero_stage, ranks=world,
                        bf16=bf16(settings, device), checkpointing=settings.activation_checkpointing,
                        engine=settings.engine, optimizer=settings.optimizer, offload=settings.offload,
-                       z_loss=settings.z_loss, accumulated=accumulate > 1), flush=True)
+                       z_loss=settings.z_loss, accumulated=accumulate > 1,
+                       zero=settings.deepspeed.get("zero_optimization")), flush=True)
     meter, began = Meter(device.index, settings.cpu_watts), time.monotonic()
     metrics = open(folder / "metrics.jsonl", "a", buffering=1) if rank == 0 else None
     flops = model_config.flops_per_token(length)

@@ -3,6 +3,7 @@
 import json
 import sys
 import weakref
+from pathlib import Path
 
 import pytest
 import torch
@@ -164,8 +165,12 @@ def test_what_zero_shards_is_shared():
         assert [one.step / n for one in each] == pytest.approx([8 / ranks, 8 / ranks, 8 / ranks + 2], abs=1e-6)
         # the bucket is no larger than the model, under ZeRO-3 its weights are there whole as well
         assert [one.buffers for one in each] == [2 * n, 2 * n, 4 * n]
-    fp32 = memory(config, 0, 1024, stage=1, bf16=False, bucket=1000)
+    fp32 = memory(config, 0, 1024, stage=1, bf16=False, zero={"reduce_bucket_size": 1000})
     assert (fp32.buffers, fp32.total) == (4000, 4 * n + 12 * n + 8 * n)     # the step is the worst without a batch
+    large = json.loads((Path(__file__).parents[2] / "infra/deepspeed/large.json").read_text())["zero_optimization"]
+    assert n < large["reduce_bucket_size"] == 2e8                           # taken whole, whatever the model has
+    assert [memory(config, 0, 1024, stage=stage, zero=large).buffers for stage in (1, 2, 3)] == [
+        8e8, 8e8, 4e8 + 2 * n]                                              # and twice where it overlaps
 
 
 def test_what_else_a_step_and_offloading_change():
