@@ -19,6 +19,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import fsspec
+import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 import torch.distributed as dist
@@ -82,7 +83,6 @@ def open_folder(folder: Path, write_packing: Callable[[Path, int], None], n_samp
     packing.parquet, of a row or more a sample of the whole run, is written in a thread while the training begins: the
     future says when it is whole, and raises what went wrong.
     """
-    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     if not (folder / "tokenizer").exists():
         fs, path = fsspec.core.url_to_fs(tokenizer)
         temporary = folder / ".tokenizer.partial"
@@ -98,6 +98,8 @@ def open_folder(folder: Path, write_packing: Callable[[Path, int], None], n_samp
     def packing() -> None:
         if _packed(folder / "packing.parquet") < n_samples:
             write_packing(folder / "packing.partial", n_samples)
+            with open(folder / "packing.partial", "rb") as file:
+                os.fsync(file.fileno())
             os.replace(folder / "packing.partial", folder / "packing.parquet")
 
     pool = ThreadPoolExecutor(1, "packing")
@@ -107,10 +109,11 @@ def open_folder(folder: Path, write_packing: Callable[[Path, int], None], n_samp
 
 
 def _packed(path: Path) -> int:
-    """Of how many samples a packing.parquet tells."""
-    if not path.exists():
+    """Of how many samples a packing.parquet tells; none where there is none, or one that a power loss cut short."""
+    try:
+        about = pq.read_metadata(path)
+    except (pa.ArrowException, OSError):
         return 0
-    about = pq.read_metadata(path)
     last = about.row_group(about.num_row_groups - 1).column(PACKING.get_field_index("sample_id"))
     return last.statistics.max + 1
 

@@ -4,6 +4,8 @@ import dataclasses
 from pathlib import Path
 from types import SimpleNamespace
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -25,7 +27,7 @@ class Ranks:
     ReduceOp = SimpleNamespace(MAX=None)
 
     def __init__(self):
-        self.rank, self.said = 0, None
+        self.rank, self.said, self.most = 0, None, 0
 
     def get_rank(self) -> int:
         return self.rank
@@ -36,7 +38,8 @@ class Ranks:
         tensor.copy_(self.said)
 
     def all_reduce(self, tensor: torch.Tensor, op) -> None:
-        pass
+        self.most = max(self.most, int(tensor))         # of all that were ever given: who votes later sees them
+        tensor.fill_(self.most)
 
 
 @pytest.fixture
@@ -77,6 +80,30 @@ def test_a_data_root_that_is_not_shared_is_said_at_the_start(ranks, tmp_path):
     ranks.rank = 1
     with pytest.raises(UserError, match="all machines of a run share one data root; set GRISTMILL_HOME"):
         meet(tmp_path / "other")
+    ranks.rank = 0
+    with pytest.raises(UserError, match="one: rank 1 does not see what rank 0 writes there"):
+        meet(tmp_path / "one")
+
+
+def test_a_packing_that_a_power_loss_cut_short_is_written_anew(tmp_path):
+    written = []
+
+    def write_packing(path: Path, n_samples: int) -> None:
+        written.append(n_samples)
+        pq.write_table(pa.table({"sample_id": range(n_samples)}), path)
+
+    def opened() -> list[int]:
+        written.clear()
+        run_folder.open_folder(tmp_path, write_packing, 9, str(tmp_path), 0).result()
+        return list(written)
+
+    (tmp_path / "tokenizer").mkdir()
+    assert opened() == [9] and opened() == []
+    packing = tmp_path / "packing.parquet"
+    whole = packing.read_bytes()
+    for cut in (b"", whole[:-20], bytes(len(whole)), whole[:-90] + bytes(82) + whole[-8:]):
+        packing.write_bytes(cut)
+        assert opened() == [9] and packing.read_bytes() == whole
 
 
 def test_what_a_later_version_adds_is_no_difference():
