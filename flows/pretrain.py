@@ -69,7 +69,8 @@ def _train(home: str, corpus: str, version: int | None, run: str | None, setting
 
 
 def progress(name: str, steps: int) -> Callable[[dict[str, Any]], None]:
-    """What shows a run's newest step: a progress artifact in the UI, a bar on a terminal.
+    """What shows a run's newest step: a progress artifact in the UI, a bar on a terminal. With `steps` 0 (the settings
+    have epochs) the run is as long as its lines say.
 
     The artifact appears with the first step that is seen: on the first machine alone, where there are several. It is
     sent from a thread, with the newest line when one is done: a training goes on and is recorded while Prefect's server
@@ -93,18 +94,19 @@ def progress(name: str, steps: int) -> Callable[[dict[str, Any]], None]:
     def show(line: dict[str, Any]) -> None:
         step = line["step"]
         log.info("%s: step %d, loss %.4f, %.0f tokens/s", name, step, line["loss"], line["tokens_per_second"])
-        if not steps:
+        last = steps or line.get("steps")
+        if not last:                                    # written by a version that did not say
             return
-        bar(name, step, steps)
-        if sending and step == steps:
+        bar(name, step, last)
+        if sending and step == last:
             sending[-1].join(WAIT)
-        if (time.monotonic() > next_at[0] or step == steps) and not (sending and sending[-1].is_alive()):
+        if (time.monotonic() > next_at[0] or step == last) and not (sending and sending[-1].is_alive()):
             next_at[0] = time.monotonic() + EVERY
             # Prefect finds the task that an artifact belongs to in the context
             sending[:] = [threading.Thread(target=contextvars.copy_context().run, name="progress", daemon=True, args=(
-                send, 100 * step / steps, f"{name}: {sentence(line, steps)}"))]
+                send, 100 * step / last, f"{name}: {sentence(line, last)}"))]
             sending[0].start()
-        if sending and step == steps:
+        if sending and step == last:
             sending[-1].join(WAIT)
 
     return show

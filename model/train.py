@@ -277,8 +277,11 @@ def leave_out(engine, folder: Path, done: dict, seen: range, reason: str, saver:
 
 
 def write_line(metrics, boards: Boards, line: dict, steps: int) -> None:
-    """A step's line of metrics.jsonl, its figures on the boards, and some of them on the terminal."""
-    metrics.write(json.dumps(run_folder.strict(line)) + "\n")
+    """A step's line of metrics.jsonl, its figures on the boards, and some of them on the terminal.
+
+    The line says how many steps the run has: one of so many epochs is followed by those who cannot know.
+    """
+    metrics.write(json.dumps(run_folder.strict(line | {"steps": steps})) + "\n")
     figures = {name: value for name, value in line.items() if isinstance(value, float)}
     figures |= {f"bits_per_byte/{name}": value for name, value in line.get("bits_per_byte_by", {}).items()}
     for task, values in line.get("benchmarks", {}).items():

@@ -83,6 +83,12 @@ def until(condition) -> None:
         time.sleep(0.005)
 
 
-def test_a_run_of_unknown_length_has_no_bar(monkeypatch):
-    monkeypatch.setattr(pretrain, "create_progress_artifact", lambda *_, **__: 1 / 0)
-    pretrain.progress("finetune x", 0)(line(1))
+def test_a_run_of_so_many_epochs_is_as_long_as_its_lines_say(monkeypatch):
+    shown = []
+    monkeypatch.setattr(pretrain, "create_progress_artifact", lambda done, description: shown.append(description))
+    show = pretrain.progress("finetune x", 0)
+    show(line(1))                                       # of a version that did not say
+    assert not sending() and not shown
+    show(line(2, steps=8))
+    until(lambda: shown)
+    assert shown[0].startswith("finetune x: step 2 of 8, ") and shown[0].endswith(", 0:00:12 left")

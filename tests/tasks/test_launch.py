@@ -72,8 +72,11 @@ def test_from_a_corpus_to_an_evaluated_finetuned_model(home, events, tmp_path):
 
     rows = tmp_path / "rows.jsonl"
     rows.write_text("\n".join(json.dumps({"instruction": f"say {n}", "output": str(n)}) for n in range(40)))
+    lengths = []
     tuned = launch.finetune(str(home), run, str(rows), settings=Finetune(
-        epochs=1, batch=2, micro_batch=2, engine="torch"), processes=Processes(threads=1))
+        epochs=1, batch=2, micro_batch=2, engine="torch"), processes=Processes(threads=1),
+        progress=lambda line: lengths.append(line["steps"]))
+    assert set(lengths) == {tuned["step"]}                  # how many an epoch has is known to the ranks alone
     assert tuned["base"]["run"] == run and tuned["rows"]["rows"] <= 40 and tuned["held_out_loss"]
 
     questions = tmp_path / "choice.jsonl"
