@@ -20,6 +20,7 @@ from rich.table import Table
 
 from flows import embedded
 from flows.deployments import PROJECT, call
+from model.verdict import SUMMARY
 from tasks.errors import UserError
 from tasks.storage import Root, home_uri
 
@@ -157,7 +158,7 @@ def published(root: Root) -> dict[str, Any]:
 def training(root: Root, manifest: dict[str, Any]) -> dict[str, Any] | None:
     """The summary of the newest complete pretraining on that version."""
     found = []
-    for path in root.local.glob("trainings/*/summary.json"):
+    for path in root.local.glob(f"trainings/*/{SUMMARY}"):
         run = json.loads(path.read_text())
         about = run.get("corpus", {})
         if run.get("kind") == "pretrain" and (about.get("name"), about.get("version")) == (CORPUS, manifest["version"]):

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 import torch
 import torch.distributed as dist
 
-from model import checkpoint, state
+from model import checkpoint, state, verdict
 from model.config import ModelConfig
 from model.data import PACKING, Samples
 from model.packing import ORDER
@@ -33,8 +33,6 @@ from tasks.errors import UserError
 
 CARRIED = ("run", "kind", "step", "samples", "tokens", "seconds", "energy_joules", "energy_how", "engine", "zero_stage",
            "settings", "corpus", "rows", "base")
-
-LATE = 60.0                                     # seconds in which a shared file system shows what another machine wrote
 
 
 def meet(folder: Path, device: torch.device) -> Path | None:
@@ -63,7 +61,7 @@ def meet(folder: Path, device: torch.device) -> Path | None:
         except FileNotFoundError:
             return False
 
-    deadline = time.monotonic() + LATE
+    deadline = time.monotonic() + verdict.LATE
     while not (found := seen()) and time.monotonic() < deadline:
         time.sleep(0.1)
     blind = torch.tensor(0 if found else rank + 1, device=device)
@@ -93,7 +91,7 @@ def open_folder(folder: Path, write_packing: Callable[[Path, int], None], n_samp
     for name in ("metrics.jsonl", "spikes.jsonl"):
         _cut_back(folder / name, step)
 
-    (folder / "summary.json").unlink(missing_ok=True)           # of a run that was shorter
+    (folder / verdict.SUMMARY).unlink(missing_ok=True)           # of a run that was shorter
 
     def packing() -> None:
         if _packed(folder / "packing.parquet") < n_samples:
@@ -182,5 +180,5 @@ def finish(folder: Path, last: Path, world: int, model: ModelConfig, samples: Sa
         "padding": samples.padding, "source_epochs": samples.source_epochs(about["samples"])}
     temporary = folder / ".summary.partial"
     temporary.write_text(json.dumps(strict(summary), indent=1, sort_keys=True))
-    os.replace(temporary, folder / "summary.json")
+    os.replace(temporary, folder / verdict.SUMMARY)
     return summary

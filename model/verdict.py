@@ -1,12 +1,15 @@
 """What the ranks of a machine leave for the process that launched them: a mistake of the user, or that they stopped.
 
 error.json lies beside config.json, error-1.json beside the config-1.json of another machine. Each holds {"message"} or
-{"stopped"}.
+{"stopped"}. A run that is complete has its summary there.
 """
 
 import json
 import os
 from pathlib import Path
+
+SUMMARY = "summary.json"
+LATE = 60.0                                 # seconds in which a shared disk shows what another machine wrote
 
 
 def place(config: Path) -> Path:

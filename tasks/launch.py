@@ -23,6 +23,7 @@ from model.corpus import corpus_folder, open_corpus, verify
 from model.resuming import differing
 from model.rows import instruction_rows
 from model.settings import FREE, SCHEDULE, Evaluate, Finetune, Optimisation, Pretrain, Processes
+from model.verdict import SUMMARY
 from tasks import ranks
 from tasks.errors import UserError
 from tasks.ledger import record
@@ -182,14 +183,19 @@ def _asked(about: dict, asked: dict) -> dict:
 
 
 def convert(home: str | Root, run: str, to: str | None = None, output: str | Path | None = None,
-            source: str | None = None, dtype: str = "f32", step: int | None = None) -> dict:
+            source: str | None = None, dtype: str | None = None, step: int | None = None) -> dict:
     """Exports `run` (its newest checkpoint, or that of `step`) to the folder `output` in the form `to` (huggingface or
-    gguf), or makes a run of the model `source` (a transformers folder, or OWNER/NAME@COMMIT of Hugging Face's hub)."""
+    gguf) and in `dtype` (f32, f16 or bf16; None: f32), or makes a run of the model `source` (a transformers folder, or
+    OWNER/NAME@COMMIT of Hugging Face's hub)."""
     root = _root(home)
     if (source is None) == (to is None):
         raise UserError("say either --to (huggingface or gguf) and --output, or --from")
     if source is not None:
+        for name, given in (("--output", output), ("--dtype", dtype), ("--step", step)):
+            if given is not None:
+                raise UserError(f"{name} is for exports: what --from names becomes run {run!r}, in fp32; leave it out")
         return import_run(root, run, _run_folder(root, run), source)
+    dtype = dtype or "f32"
     if output is None or to not in ("huggingface", "gguf"):
         raise UserError("--to is huggingface or gguf, and --output names a folder")
     if dtype not in ("f32", "f16", "bf16"):
@@ -202,7 +208,7 @@ def runs(home: str | Root) -> list[dict]:
     found = []
     for path in sorted((_root(home).local / "trainings").glob("*/config.json")):
         config = json.loads(path.read_text())
-        summary = path.parent / "summary.json"
+        summary = path.parent / SUMMARY
         done = json.loads(summary.read_text()) if summary.exists() else {}
         last = checkpoint.latest(path.parent / "checkpoints")
         found.append({"run": config["run"], "kind": config["kind"], "complete": bool(done),
@@ -225,10 +231,10 @@ def _complete(folder: Path, config: dict) -> dict | None:
                 f"run {folder.name!r} exists with other settings ({part}: {', '.join(differ)}): name another "
                 f"run, or remove {folder}{hint}"
             )
-    if not (folder / "summary.json").exists() or config["settings"]["steps"] > taken:
+    if not (folder / SUMMARY).exists() or config["settings"]["steps"] > taken:
         return None
     log.info("run %s is complete: skipped", folder.name)
-    return json.loads((folder / "summary.json").read_text()) | {"skipped": True, "folder": str(folder)}
+    return json.loads((folder / SUMMARY).read_text()) | {"skipped": True, "folder": str(folder)}
 
 
 def _last(root: Root, run: str) -> tuple[Path, dict]:

@@ -18,6 +18,7 @@ from model.config import ModelConfig, model_config
 from model.corpus import Corpus
 from model.families import read_folder
 from model.settings import Pretrain
+from model.verdict import SUMMARY
 from tasks import tokenizer
 from tasks.errors import UserError
 from tasks.ledger import record
@@ -95,7 +96,7 @@ def import_run(root: Root, run: str, folder: Path, source: str) -> dict[str, Any
                                                  "world_size": 1})
     summary = about | {"complete": True, "step": 0, "tokens": 0, "parameters": config.parameters,
                        "checkpoint": str(last.relative_to(folder))}
-    root.write_bytes(f"trainings/{run}/summary.json", json.dumps(summary, indent=1, sort_keys=True).encode())
+    root.write_bytes(f"trainings/{run}/{SUMMARY}", json.dumps(summary, indent=1, sort_keys=True).encode())
     root.write_bytes(f"trainings/{run}/config.json", json.dumps(about | {"folder": str(folder)}, indent=1,
                                                                 sort_keys=True).encode())
     record(root, "checkpoint", run, {

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from model import checkpoint, verdict
 from model.settings import Optimisation, Processes, at_once
+from model.verdict import SUMMARY
 from tasks import process_group
 from tasks.errors import UserError
 from tasks.ledger import record
@@ -26,8 +27,6 @@ STEP = ("step", "loss", "lr", "tokens", "seconds", "grad_norm", "tokens_per_seco
 # seconds: between signs of life, signs missed until a machine counts as lost, waiting for the first machine's store
 TIMES = "keep_alive_interval=5,keep_alive_max_attempt=3,read_timeout=300"
 LINGER = 10.0                                   # seconds that ranks get to end after one has said what is wrong
-SUMMARY = "summary.json"
-LATE = 60.0                                     # seconds after which another machine's file is seen on a shared disk
 # what tells a process which rank of whom it is: a pod of a PyTorchJob has it for ranks that are not ours
 FOREIGN = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "PET_NNODES"}
 RECORDED = "recorded.json"                      # the step up to which the ledger knows the run, and whether it ended
@@ -117,7 +116,7 @@ def settle(root: Root, folder: Path, run: str, ledger: dict, run_id: str | None)
 
 def _new_summary(folder: Path, before: tuple | None) -> dict:
     """The summary that a launch left; on a shared file system it may be seen late. Stopped where none comes."""
-    deadline = time.monotonic() + LATE
+    deadline = time.monotonic() + verdict.LATE
     while _stamp(folder / SUMMARY) in (None, before):
         if time.monotonic() > deadline:
             raise Stopped(f"{folder.name}: its processes ended and left no {SUMMARY}; launch it again to go on")

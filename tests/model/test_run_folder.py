@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from model import checkpoint, run_folder
+from model import checkpoint, run_folder, verdict
 from model.config import model_config
 from model.resuming import differing
 from model.settings import Finetune, Pretrain
@@ -46,7 +46,7 @@ class Ranks:
 def ranks(monkeypatch) -> Ranks:
     one = Ranks()
     monkeypatch.setattr(run_folder, "dist", one)
-    monkeypatch.setattr(run_folder, "LATE", 0.3)
+    monkeypatch.setattr(verdict, "LATE", 0.3)
     return one
 
 
