@@ -170,5 +170,3 @@ def save_pretrained(folder: str | Path, weights: dict[str, torch.Tensor], config
         (folder / name).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     theirs = {name: tensor.to(DTYPES[dtype]).cpu().clone() for name, tensor in to_theirs(weights, config).items()}
     save_file(theirs, str(folder / "model.safetensors"), metadata={"format": "pt"})
-
-

@@ -2,8 +2,9 @@
 `pip install lm_eval`.
 
 The harness asks a model three things: how likely a continuation is, how likely a whole text is, and what it writes. It
-gets the numbers that model/evaluate itself computes from. A text begins behind end-of-text, as in training: what the
-harness's own class for transformers does on the exported model, for continuations with add_bos_token=True alone.
+gets the numbers that model/evaluate itself computes from. A text begins as in training, behind end-of-text or the token
+that its tokenizer has for that: what the harness's own class for transformers does on the exported model, for
+continuations with add_bos_token=True alone.
 """
 
 from collections import defaultdict

@@ -59,17 +59,22 @@ def locate(source: str, cache: str | Path) -> Path:
 
 
 def _fetched(name: str, commit: str, cache: str | Path) -> Path | None:
-    """The folder that a fetch left in `cache`, if all is there and is what it is called."""
+    """The folder that a fetch left in `cache`, if all is there and is what it is called.
+
+    How many files the weights are, the index alone says, which a fetch that was cut off may lack: without it they are
+    model.safetensors.
+    """
     from huggingface_hub import snapshot_download
     try:
         folder = Path(snapshot_download(name, revision=commit, cache_dir=str(cache), local_files_only=True))
         files = [folder / "config.json", folder / "tokenizer.json", *weights_files(folder)]
     except Exception:                                   # the hub's own errors alike: it is not there
         return None
+    known = (folder / "model.safetensors.index.json").is_file() or files[2:] == [folder / "model.safetensors"]
     # the hub's cache calls a file of weights by its sha256
     whole = all(path.is_file() and (len(path.resolve().name) != 64 or path.resolve().name == sha256_of(path))
                 for path in files)
-    return folder if whole and files[2:] else None
+    return folder if known and whole and files[2:] else None
 
 
 def sha256_of(path: Path) -> str:

@@ -42,7 +42,7 @@ def memory(config: ModelConfig, micro_batch: int, length: int, *, stage: int = 1
            checkpointing: bool = False, engine: str = "deepspeed", zero: dict | None = None, optimizer: str = "adamw",
            offload: str = "none", z_loss: float = 0.0, accumulated: bool = False) -> Memory:
     """What a rank needs for `micro_batch` sequences of `length`, of which `checkpointing` keeps each layer's input
-    alone (arXiv:1604.06174). `zero` is laid over DeepSpeed's zero_optimization: a reduce_bucket_size told there is taken
+    alone (arXiv:1604.06174). `zero` lies over DeepSpeed's zero_optimization: a reduce_bucket_size told there is taken
     whole, by stages 1 and 2 twice under overlap_comm. `offload` as in the settings. `accumulated`: gradients of earlier
     micro-steps lie beside the activations, and DeepSpeed adds them up in fp32; else gradients come as activations go.
     What the allocator cannot use and the libraries of the GPU (about a GiB) come on top."""

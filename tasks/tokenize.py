@@ -161,7 +161,8 @@ def token_shard(documents: Sequence[pa.Table], spans: Sequence[pa.Table], plan: 
         plan: the PLAN rows of this token shard.
         shards: the ordinals that `plan` has for `documents` and `spans`, in their order.
 
-    Decoding a row without its last token gives the edited text exactly; n_tokens counts the last token too.
+    Decoding a row without its last token gives the edited text exactly, or where the tokenizer reads NFC, its NFC;
+    n_bytes is of the edited text, and n_tokens counts the last token too.
     Raises ValueError when plan, documents and spans do not belong together.
     """
     encoding = encoding_of(tokenizer)
