@@ -71,7 +71,9 @@ def convert(
         str | None,
         typer.Option("--from", help="a folder that transformers wrote, or OWNER/NAME@COMMIT on Hugging Face's hub"),
     ] = None,
-    dtype: Annotated[str, typer.Option("--dtype", help="of the exported matrices: f32, f16 or bf16")] = "f32",
+    dtype: Annotated[
+        str | None, typer.Option("--dtype", help="of the exported matrices: f32, f16 or bf16; f32 by default")
+    ] = None,
     step: Step = None,
     as_json: Json = False,
 ) -> None:

@@ -125,6 +125,8 @@ def test_an_encoder_goes_out_and_comes_back(home, tmp_path):
     ({}, "either --to"), ({"to": "gguf", "source": "x"}, "either --to"), ({"to": "onnx", "output": "x"}, "gguf"),
     ({"to": "gguf", "output": "x", "dtype": "q4"}, "there are f32, f16 and bf16"),
     ({"to": "gguf", "output": "x"}, "pre-tokenizer"), ({"source": "nowhere"}, "nowhere: no such folder"),
+    ({"source": "x", "output": "y"}, "--output is for exports"), ({"source": "x", "step": 0}, "--step is for exports"),
+    ({"source": "x", "dtype": "f32"}, "--dtype is for exports: what --from names becomes run 'new', in fp32"),
     ({"to": "huggingface", "output": "FULL"}, "exists already")])
 def test_mistakes_are_said(home, tmp_path, monkeypatch, arguments, says):
     monkeypatch.chdir(tmp_path)
@@ -166,10 +168,12 @@ def test_the_hub_gives_a_commit_and_what_it_gives_is_compared(home, tmp_path, mo
     there, calls = True, len(asked)                     # fetched before: it is not asked again, nor needs a network
     fake.HfApi = None
     assert hub.locate(f"mill/small@{COMMIT}", tmp_path) == exported and len(asked) == calls
-    (exported / "tokenizer.json").rename(home / "tokenizer.json")           # but not all of it
-    with pytest.raises(UserError, match="the hub does not give it"):
-        hub.locate(f"mill/small@{COMMIT}", tmp_path)
-    (home / "tokenizer.json").rename(exported / "tokenizer.json")
+    for name, put in (("tokenizer.json", home / "tokenizer.json"),          # but not all of it: the fetch was cut off
+                      ("model.safetensors", exported / "model-00001-of-00002.safetensors")):
+        (exported / name).rename(put)
+        with pytest.raises(UserError, match="the hub does not give it"):
+            hub.locate(f"mill/small@{COMMIT}", tmp_path)
+        put.rename(exported / name)
     there, fake.HfApi = False, lambda: SimpleNamespace(model_info=info)
     digest = "0" * 64
     with pytest.raises(UserError, match="sha256 is not that of"):
