@@ -18,6 +18,7 @@ from model.config import ModelConfig
 from model.convert import save_weights
 from model.settings import Optimisation
 from model.state import hosted
+from tasks.errors import UserError
 
 
 class Saver:
@@ -65,7 +66,7 @@ class Saver:
         return self
 
     def __exit__(self, kind, error, trace) -> None:
-        if kind is None or kind.__name__ == "UserError":    # met by all ranks in the same step
+        if kind is None or issubclass(kind, UserError):     # met by all ranks in the same step
             self.wait()
         if kind is None and self.packing is not None:
             self.packing.result()
