@@ -43,7 +43,7 @@ from tasks.errors import UserError
 T = TypeVar("T")
 
 
-def hosted(batch: Batch, device: torch.device) -> list[torch.Tensor]:
+def pinned(batch: Batch, device: torch.device) -> list[torch.Tensor]:
     """Inputs, targets, positions, segments in the host's memory, from where a GPU takes them while it computes."""
     arrays = [torch.from_numpy(array) for array in batch]
     if device.type == "cpu":
@@ -69,7 +69,7 @@ def document_losses(model: Callable, samples: Samples, micro_batch: int, device:
     for begin in range(0, samples.rows, micro_batch * world):
         mine = [row if row < samples.rows else -1 for row in range(begin + rank * micro_batch,
                                                                    begin + (rank + 1) * micro_batch)]
-        inputs, targets, positions, segments = on_device(hosted(samples.batch(mine), device), device)
+        inputs, targets, positions, segments = on_device(pinned(samples.batch(mine), device), device)
         counted = (targets != -100) & (targets != samples.eot)
         losses = token_losses(model(inputs, positions, segments), targets)[counted]
         where = segments[counted]
@@ -152,7 +152,7 @@ def train(config: dict, settings: Optimisation, prepare: Callable = pretraining)
     minimised = torch.compile(objective) if settings.compile else objective
 
     steps = range(done["step"] + 1, settings.steps + 1)
-    batches = prefetched(lambda numbers: hosted(samples.batch(numbers), device),
+    batches = prefetched(lambda numbers: pinned(samples.batch(numbers), device),
                          (share(settings, rank, world, step, micro) for step in steps for micro in range(accumulate)))
     counts = prefetched(lambda numbers: (samples.n_targets(numbers), int(samples.filled(numbers).sum())),
                         (range((step - 1) * settings.batch, step * settings.batch) for step in steps))
@@ -298,7 +298,8 @@ class _Stop:
 
 
 def _stop_flag() -> _Stop:
-    """SIGTERM and SIGINT end the run after the step under way and a checkpoint; the death of the launcher kills it."""
+    """SIGTERM and SIGINT end the run after the step under way and a checkpoint; so does the launcher's death (see
+    tasks/guardian)."""
     flag = _Stop()
 
     def stop(signum, frame):
