@@ -229,8 +229,8 @@ class Processes(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    launcher: Literal["torchrun", "deepspeed"] = Field("torchrun", description="Which launcher starts the ranks; a single "
-                                                                              "one starts without torchrun.")
+    launcher: Literal["torchrun", "deepspeed"] = Field("torchrun", description="Which launcher starts the ranks; one "
+                                                                              "alone starts without torchrun.")
     processes: int = Field(0, ge=0, description="Ranks on this machine; 0: one a GPU, on as many as can "
                                                 "share the batch evenly, or one on CPU.")
     threads: int = Field(0, ge=0, description="OMP threads a rank; 0: the machine's cores divided by its ranks.")

@@ -109,7 +109,7 @@ def train_encoder(home: Path, folder: Path, shape: dict | None = None, **given) 
     chosen = {"steps": 30, "learning_rate": 1e-2, "whole_words": True, "checkpoint_every": 15, "batch": 4,
               "micro_batch": 2, "engine": "torch", **given}
     folder.mkdir(exist_ok=True)
-    config = {"kind": "pretrain", "run": folder.name, "folder": str(folder), "cache": None, "settings": chosen,
+    config = {"kind": "pretrain", "run": folder.name, "folder": str(folder), "settings": chosen,
               "corpus": {"folder": corpus.folder, "manifest_sha256": corpus.digest},
               "model": dataclasses.asdict(model_config("bert-tiny", **shape))}
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}

@@ -23,7 +23,7 @@ SETTINGS = {"steps": 6, "batch": 4, "micro_batch": 2, "engine": "torch", "checkp
 def configure(home: Path, folder: Path, shape: dict | None = None, **settings) -> dict:
     corpus = open_corpus(corpus_folder(str(home), "mill"))
     folder.mkdir(parents=True, exist_ok=True)
-    config = {"kind": "pretrain", "run": folder.name, "folder": str(folder), "cache": None,
+    config = {"kind": "pretrain", "run": folder.name, "folder": str(folder),
               "corpus": {"folder": corpus.folder, "manifest_sha256": corpus.digest},
               "model": dataclasses.asdict(model_config("tiny", **{"vocab_size": 320} | SHAPE | (shape or {}))),
               "settings": SETTINGS | settings}
