@@ -33,6 +33,7 @@ from model.corpus import open_corpus, tokens
 from model.data import corpus_samples
 from tasks.schema import doc_id, id_array
 from tasks.stage import parquet_options
+from tasks.tokenizer import load, save
 
 ROWS, LENGTH = 8, 2048
 
@@ -52,6 +53,7 @@ def repeated(folder: str, copies: int, out: Path, shards: int = 8) -> Path:
                        | parquet_options(made))
         entries.append({"path": f"tokens/{path.name}", "sha256": sha256(path.read_bytes()).hexdigest(),
                         "rows": len(made), "tokens": int(made["n_tokens"].to_numpy().sum())})
+    save(load(f"{folder}/tokenizer"), str(out / "tokenizer"))
     (out / "manifest.json").write_text(json.dumps(corpus.manifest | {"shards": entries}))
     return out
 

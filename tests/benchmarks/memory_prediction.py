@@ -5,8 +5,9 @@
     python tests/benchmarks/memory_prediction.py gpt2-124m --cuda         on one GPU: peak of a step of pretraining
 
 On CPUs one step is taken under each engine and stage, and the storages that are alive after the next backward pass are
-summed up: weights, optimiser state and gradients, of which ZeRO 1 keeps its part alone once they are summed over the
-ranks, and of the buffers the one that ZeRO 3 keeps. On a GPU torch.cuda.max_memory_allocated() of a step in bf16,
+summed up: weights, optimiser state and gradients, and of the buffers the one that ZeRO 3 keeps. Of the gradients ZeRO 1
+keeps its part alone once they are summed over the ranks, which is when this looks: beside what memory() predicts, the
+whole, the table has in brackets what is left of that. On a GPU torch.cuda.max_memory_allocated() of a step in bf16,
 uncompiled, is compared with the whole prediction.
 """
 
@@ -59,17 +60,18 @@ def step(arguments) -> dict:
                       ranks=world, bf16=arguments.precision == "bf16", engine=arguments.engine,
                       accumulated=arguments.micro_steps > 1)
     if arguments.cuda:
-        found, predicted = torch.cuda.max_memory_allocated(), expected.total
+        found, predicted, gone = torch.cuda.max_memory_allocated(), expected.total, 0
     else:
-        whole = arguments.stage == 1 and (arguments.micro_steps == 1 or arguments.precision == "fp32")
-        predicted = expected.weights + expected.optimizer + expected.gradients // (world if whole else 1)
+        summed = arguments.stage == 1 and (arguments.micro_steps == 1 or arguments.precision == "fp32")
+        predicted = expected.weights + expected.optimizer + expected.gradients
+        gone = expected.gradients - expected.gradients // world if summed else 0
         if arguments.stage == 3:
             predicted += min(BUCKET, config.parameters) * (2 if arguments.precision == "bf16" else 4)
         gc.collect()
         alive = [one for one in gc.get_objects() if isinstance(one, torch.Tensor) and one.layout == torch.strided]
         alive += [one.grad for one in alive if one.is_leaf and one.grad is not None]    # known to C++ alone
         found = sum({one.untyped_storage().data_ptr(): one.untyped_storage().nbytes() for one in alive}.values())
-    return {"found": found, "predicted": predicted, "parameters": config.parameters}
+    return {"found": found, "predicted": predicted, "left": predicted - gone, "parameters": config.parameters}
 
 
 def main() -> None:
@@ -106,9 +108,10 @@ def main() -> None:
         except (IndexError, ValueError):
             print(f"| {engine} | {stage} | {precision} | {arguments.ranks} | refused or failed | | |")
             continue
-        predicted, found = (result[key] / result["parameters"] for key in ("predicted", "found"))
-        print(f"| {engine} | {stage} | {precision} | {arguments.ranks} | {predicted:.2f} | {found:.2f} | "
-              f"{found / predicted:.3f} |", flush=True)
+        predicted, left, found = (result[key] / result["parameters"] for key in ("predicted", "left", "found"))
+        told = f"{predicted:.2f}" + f" ({left:.2f})" * (left != predicted)
+        print(f"| {engine} | {stage} | {precision} | {arguments.ranks} | {told} | {found:.2f} | {found / left:.3f} |",
+              flush=True)
 
 
 if __name__ == "__main__":
