@@ -253,7 +253,7 @@ def test_cancelling_a_training_saves_and_leaves_no_rank(working, prefect_server,
     until(lambda: (folder / "metrics.jsonl").exists() and (folder / "metrics.jsonl").stat().st_size)
     ranks = [process for process in psutil.process_iter(["cmdline"]) if str(folder / "config.json") in (
         process.info["cmdline"] or [])]
-    assert len(ranks) == 2                              # the guardian, and one: more of them in test_launch
+    assert len(ranks) == 2                              # the guardian, and one: more in test_several_machines
     call(prefect_server, f"/flow_runs/{run['id']}/set_state", {"state": {"type": "CANCELLING"}})
     assert not psutil.wait_procs(ranks, timeout=90)[1]
     until(lambda: call(prefect_server, f"/flow_runs/{run['id']}")["state"]["type"] == "CANCELLED")

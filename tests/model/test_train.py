@@ -58,7 +58,7 @@ def test_accumulation_leaves_the_losses_as_they_are(trained, mill, tmp_path):
 
 
 def test_resumed_it_gives_the_same_to_the_digit(trained, mill, tmp_path):
-    """As if killed in step 5, with a line half written. Killed for real: tests/tasks/test_launch.py."""
+    """As if killed in step 5, with a line half written. Killed for real: tests/tasks/test_several_machines.py."""
     folder = tmp_path / "run"
     config = configure(mill, folder, keep_checkpoints=0)
     run(config)
